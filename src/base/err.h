@@ -1,0 +1,15 @@
+/* err.h - filling the public pillion_error; the status codes themselves are in pillion.h. */
+#ifndef PIL_BASE_ERR_H
+#define PIL_BASE_ERR_H
+
+#include "pillion/pillion.h"
+
+/* Writes code and formatted text into err unless err is NULL or already holds an error (first writer wins; a text too
+ * long is cut). Returns code, so that a failing function can end with `return pil_err_set(...)`. */
+__attribute__((format(printf, 3, 4))) pillion_status pil_err_set(pillion_error *err, pillion_status code,
+                                                                 const char *fmt, ...);
+
+/* Puts "prefix: " in front of the text that err already holds; for a caller that knows the file or the field. */
+void pil_err_prefix(pillion_error *err, const char *prefix);
+
+#endif

@@ -1,0 +1,193 @@
+/* file.c - whole files, read-only maps, and writing that is either complete or invisible.
+ *
+ * Source of the write order (write, fsync, rename, fsync of the directory): POSIX rename(2) atomicity and the crash
+ * behaviour described in SQLite's atomic commit document. Tests: tests/base/test_file.c. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+static pillion_status io_error(pillion_error *err, const char *path, const char *doing) {
+    int e = errno;
+    pillion_status st = e == ENOENT || e == ENOTDIR ? PILLION_E_NOT_FOUND : e == ENOMEM ? PILLION_E_NOMEM : PILLION_E_IO;
+    return pil_err_set(err, st, "%s: %s: %s", path, doing, strerror(e));
+}
+
+/* O_NONBLOCK so that a FIFO cannot hold us; it has no effect on regular files, the only ones accepted. */
+static pillion_status open_regular(int *fd, struct stat *s, const char *path, pillion_error *err) {
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) return io_error(err, path, "cannot open");
+    pillion_status st = PILLION_OK;
+    if (fstat(*fd, s) != 0) st = io_error(err, path, "cannot stat");
+    else if (!S_ISREG(s->st_mode)) st = pil_err_set(err, PILLION_E_IO, "%s: not a regular file", path);
+    if (st) {
+        close(*fd);
+        *fd = -1;
+    }
+    return st;
+}
+
+pillion_status pil_file_read(char **bytes, size_t *n, const char *path, size_t limit, pillion_error *err) {
+    *bytes = NULL;
+    *n = 0;
+    int fd;
+    struct stat s;
+    pillion_status st = open_regular(&fd, &s, path, err);
+    if (st) return st;
+    size_t size = (size_t)s.st_size, at = 0;
+    char *p = NULL;
+    if (size > limit) st = pil_err_set(err, PILLION_E_LIMIT, "%s: %zu bytes, the limit is %zu", path, size, limit);
+    else if (!(p = malloc(size + 1))) st = pil_err_set(err, PILLION_E_NOMEM, "%s: out of memory", path);
+    while (!st && at < size) {
+        ssize_t r = read(fd, p + at, size - at);
+        if (r > 0) at += (size_t)r;
+        else if (r == 0) st = pil_err_set(err, PILLION_E_IO, "%s: became shorter while it was read", path);
+        else if (errno != EINTR) st = io_error(err, path, "cannot read");
+    }
+    close(fd);
+    if (st) {
+        free(p);
+        return st;
+    }
+    p[size] = '\0';
+    *bytes = p;
+    *n = size;
+    return PILLION_OK;
+}
+
+pillion_status pil_file_stat(pil_file_stamp *out, const char *path, pillion_error *err) {
+    struct stat s;
+    if (stat(path, &s) != 0) return io_error(err, path, "cannot stat");
+    if (!S_ISREG(s.st_mode)) return pil_err_set(err, PILLION_E_IO, "%s: not a regular file", path);
+#ifdef __APPLE__
+    struct timespec t = s.st_mtimespec;
+#else
+    struct timespec t = s.st_mtim;
+#endif
+    *out = (pil_file_stamp){.bytes = (uint64_t)s.st_size,
+                            .mtime_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec,
+                            .inode = (uint64_t)s.st_ino};
+    return PILLION_OK;
+}
+
+bool pil_file_is_dir(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+bool pil_file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+pillion_status pil_file_map_open(pil_file_map *out, const char *path, pillion_error *err) {
+    *out = (pil_file_map){0};
+    int fd;
+    struct stat s;
+    pillion_status st = open_regular(&fd, &s, path, err);
+    if (st) return st;
+    if (s.st_size > 0) {
+        void *p = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED) st = io_error(err, path, "cannot map");
+        else *out = (pil_file_map){.data = p, .bytes = (size_t)s.st_size};
+    }
+    close(fd);
+    return st;
+}
+
+void pil_file_map_close(pil_file_map *m) {
+    if (m->data) munmap((void *)(uintptr_t)m->data, m->bytes);
+    *m = (pil_file_map){0};
+}
+
+pillion_status pil_file_mkdirs(const char *path, pillion_error *err) {
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof part) return pil_err_set(err, PILLION_E_ARG, "%s: bad directory name", path);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (part[i] != '/' && part[i] != '\0') continue;
+        char end = part[i];
+        part[i] = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) return io_error(err, part, "cannot make directory");
+        part[i] = end;
+    }
+    if (!pil_file_is_dir(path)) return pil_err_set(err, PILLION_E_IO, "%s: not a directory", path);
+    return PILLION_OK;
+}
+
+pillion_status pil_file_join(char *out, size_t out_bytes, const char *dir, const char *name, pillion_error *err) {
+    size_t d = strlen(dir);
+    int n = snprintf(out, out_bytes, "%s%s%s", dir, d && dir[d - 1] == '/' ? "" : "/", name);
+    if (n < 0 || (size_t)n >= out_bytes) return pil_err_set(err, PILLION_E_LIMIT, "%s/%s: path too long", dir, name);
+    return PILLION_OK;
+}
+
+pillion_status pil_file_writer_open(pil_file_writer *w, const char *path, pillion_error *err) {
+    size_t n = strlen(path) + 16;
+    *w = (pil_file_writer){.path = strdup(path), .tmp = malloc(n)};
+    pillion_status st = PILLION_OK;
+    if (!w->path || !w->tmp) st = pil_err_set(err, PILLION_E_NOMEM, "%s: out of memory", path);
+    int fd = -1;
+    if (!st) {
+        snprintf(w->tmp, n, "%s.XXXXXX", path);
+        fd = mkstemp(w->tmp);
+        if (fd < 0) st = io_error(err, path, "cannot create");
+    }
+    if (!st) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        mode_t mask = umask(0);
+        umask(mask);
+        fchmod(fd, 0666 & ~mask); /* mkstemp makes 0600; a user's output file follows the umask */
+        w->f = fdopen(fd, "wb");
+        if (!w->f) {
+            st = io_error(err, path, "cannot write");
+            close(fd);
+            unlink(w->tmp);
+        }
+    }
+    if (st) {
+        free(w->path);
+        free(w->tmp);
+        *w = (pil_file_writer){0};
+    }
+    return st;
+}
+
+static void sync_dir_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    int fd = open(dir[0] ? dir : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    fsync(fd); /* best effort: the rename itself is atomic either way */
+    close(fd);
+}
+
+pillion_status pil_file_writer_commit(pil_file_writer *w, pillion_error *err) {
+    pillion_status st = PILLION_OK;
+    if (fflush(w->f) != 0 || ferror(w->f) || fsync(fileno(w->f)) != 0) st = io_error(err, w->path, "cannot write");
+    if (fclose(w->f) != 0 && !st) st = io_error(err, w->path, "cannot write");
+    w->f = NULL;
+    if (!st && rename(w->tmp, w->path) != 0) st = io_error(err, w->path, "cannot rename into place");
+    if (!st) {
+        sync_dir_of(w->path);
+        free(w->tmp);
+        w->tmp = NULL;
+    }
+    pil_file_writer_abort(w);
+    return st;
+}
+
+void pil_file_writer_abort(pil_file_writer *w) {
+    if (w->f) fclose(w->f);
+    if (w->tmp) unlink(w->tmp);
+    free(w->tmp);
+    free(w->path);
+    *w = (pil_file_writer){0};
+}

@@ -1,0 +1,44 @@
+/* limits.h - every limit in one place, with its reason. Nothing else in the project holds a bare ceiling. */
+#ifndef PIL_BASE_LIMITS_H
+#define PIL_BASE_LIMITS_H
+
+#include <stddef.h>
+
+#define PIL_KIB ((size_t)1024)
+#define PIL_MIB (1024 * PIL_KIB)
+#define PIL_GIB (1024 * PIL_MIB)
+
+/* Texts. */
+#define PIL_LIMIT_TEXT_BYTES (4 * PIL_MIB)  /* one text: the tokenizer is linear, but nobody embeds 4 MiB at once */
+#define PIL_LIMIT_TEXTS 4096                /* one request: 4,096 vectors of 1,024 values are 80 MB of JSON */
+#define PIL_LIMIT_LINE_BYTES (8 * PIL_MIB)  /* one line of standard input: a JSON-escaped text of the limit above */
+
+/* JSON. */
+#define PIL_LIMIT_JSON_DEPTH 32             /* no protocol nests deeper than 6; recursion is bounded by this */
+#define PIL_LIMIT_JSON_FILE (128 * PIL_MIB) /* the largest tokenizer.json in use is 35 MB (Gemma) */
+
+/* HTTP. */
+#define PIL_LIMIT_BODY_BYTES (32 * PIL_MIB)
+#define PIL_LIMIT_REQUEST_LINE (8 * PIL_KIB)
+#define PIL_LIMIT_HEADER_BYTES (16 * PIL_KIB)
+#define PIL_LIMIT_HEADERS 100
+#define PIL_LIMIT_CONNECTIONS 1024
+
+/* Files. */
+#define PIL_LIMIT_SAFETENSORS_HEADER 100000000u /* as the reference reader */
+#define PIL_LIMIT_TENSORS 65536
+#define PIL_LIMIT_SHARDS 1024
+
+/* Models. Ceilings that keep every product of two of them far from 2^63 and refuse absurd files early. */
+#define PIL_LIMIT_LAYERS 256
+#define PIL_LIMIT_HIDDEN 16384
+#define PIL_LIMIT_FFN 65536
+#define PIL_LIMIT_HEADS 256
+#define PIL_LIMIT_VOCAB 4000000
+#define PIL_LIMIT_POSITIONS 1048576
+#define PIL_LIMIT_PROMPTS 64
+
+/* Frames between the server and a worker: a request of the largest body, or its vectors. */
+#define PIL_LIMIT_FRAME_BYTES (256 * PIL_MIB)
+
+#endif
