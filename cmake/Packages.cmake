@@ -2,11 +2,14 @@
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 
-# pil_package(NAME pkg static-names...): an interface target pil_NAME, static if found, else through pkg-config.
+# pil_package(NAME pkg static-names...): interface targets pil_NAME_shared (through pkg-config; what a shared library of
+# ours needs, since the distribution's archives are not position independent) and pil_NAME (static if found).
 function(pil_package name pkg)
   add_library(pil_${name} INTERFACE)
+  add_library(pil_${name}_shared INTERFACE)
   pkg_check_modules(${name} REQUIRED ${pkg})
   target_include_directories(pil_${name} SYSTEM INTERFACE ${${name}_INCLUDE_DIRS})
+  target_link_libraries(pil_${name}_shared INTERFACE ${${name}_LINK_LIBRARIES})
   find_library(${name}_STATIC NAMES ${ARGN} HINTS ${${name}_LIBRARY_DIRS} ${${name}_LIBDIR})
   if(${name}_STATIC AND NOT PILLION_SANITIZE MATCHES "memory")
     target_link_libraries(pil_${name} INTERFACE ${${name}_STATIC})
