@@ -38,6 +38,19 @@
 #define PIL_LIMIT_POSITIONS 1048576
 #define PIL_LIMIT_PROMPTS 64
 
+/* Documents. They are parsed in caged children; what a child answers is bounded before the server reads it. */
+#define PIL_LIMIT_DOCUMENT_BYTES (256 * PIL_MIB)     /* the file itself: a long scanned book */
+#define PIL_LIMIT_DOCUMENT_TEXT (32 * PIL_MIB)       /* its text, in all: some 10,000 full pages */
+#define PIL_LIMIT_DOCUMENT_PAGES 10000               /* a PDF may claim any number */
+#define PIL_LIMIT_OCR_PAGES 500                      /* seconds for each page: 500 fill the time below */
+#define PIL_LIMIT_EXTRACT_RESULT (64 * PIL_MIB)      /* the JSON answer: text of the limit above with its escapes */
+#define PIL_LIMIT_EXTRACT_MS 20000                   /* the text of a document: milliseconds for each page and some */
+#define PIL_LIMIT_OCR_MS 600000                      /* recognition of a whole document */
+#define PIL_LIMIT_OCR_PAGE_MS 60000                  /* recognition of one page: 20 times the usual */
+#define PIL_LIMIT_PARSER_MEMORY (256 * PIL_MIB)      /* address space of pdfinfo and pdftotext */
+#define PIL_LIMIT_OCR_MEMORY (1024 * PIL_MIB)        /* address space of pdftoppm and tesseract: 200 dpi bitmaps */
+#define PIL_LIMIT_OCR_IMAGE (64 * PIL_MIB)           /* one page as a grey bitmap: A2 at 200 dpi is 15 MiB */
+
 /* Frames between the server and a worker: a request of the largest body, or its vectors. */
 #define PIL_LIMIT_FRAME_BYTES (256 * PIL_MIB)
 
