@@ -45,6 +45,12 @@ pillion_status pil_compiled_fresh(const char *path, const char *dir, pillion_err
 /* Full digest of the data, and the canary text's vector: OK or E_FORMAT. */
 pillion_status pil_compiled_verify(const pil_compiled *c, pillion_error *err);
 
+/* What pillion_prepare does for a directory: finds the compiled file of dir in the cache (opt->cache_dir, else
+ * $XDG_CACHE_HOME/pillion, else ~/.cache/pillion) and compiles it if it is missing, stale or damaged. One process at a time
+ * compiles one model (a lock file beside it); the others wait and then use its file. out_path receives the file's path. */
+pillion_status pil_cache_prepare(const char *dir, const pillion_model_options *opt, char *out_path, size_t out_bytes,
+                                 pillion_error *err);
+
 /* The text whose vector every compiled file carries. */
 #define PIL_CANARY_TEXT "Pillion's canary sings: 12 notes, één lied, 一首歌."
 
