@@ -4,8 +4,9 @@
 
 #include "pillion/pillion.h"
 
-/* Writes code and formatted text into err unless err is NULL or already holds an error (first writer wins; a text too
- * long is cut). Returns code, so that a failing function can end with `return pil_err_set(...)`. */
+/* Writes code and formatted text into err unless err is NULL or already holds an error (first writer wins). A text too
+ * long is cut; control characters and bytes that are not UTF-8 become '?', so the text is always one line of valid
+ * UTF-8. Returns code, so that a failing function can end with `return pil_err_set(...)`. */
 __attribute__((format(printf, 3, 4))) pillion_status pil_err_set(pillion_error *err, pillion_status code,
                                                                  const char *fmt, ...);
 
