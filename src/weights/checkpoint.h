@@ -7,19 +7,16 @@
 
 typedef struct pil_checkpoint pil_checkpoint;
 
-/* E_NOT_FOUND names what is missing and, if only pytorch_model.bin is there, says that pickles are refused and how to
- * convert. A shard path may not leave the directory. */
+/* model.safetensors is taken when it exists, else the index. Every tensor that the index names must be in the shard it
+ * names, and no tensor may be in two shards; pad tensors of our own writer are left out. A shard is a plain file name: it may not leave the directory.
+ * E_NOT_FOUND names what is missing and, if only a pickle is there, says that pickles are refused and how to convert. */
 pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pillion_error *err);
 void pil_checkpoint_close(pil_checkpoint *c); /* accepts NULL */
 
 size_t pil_checkpoint_files(const pil_checkpoint *c);
-const char *pil_checkpoint_file(const pil_checkpoint *c, size_t i); /* path of file i */
-const pil_tensor *pil_checkpoint_find(const pil_checkpoint *c, const char *name); /* NULL when absent */
+const char *pil_checkpoint_file(const pil_checkpoint *c, size_t i); /* path of file i, the index among them */
 size_t pil_checkpoint_count(const pil_checkpoint *c);
-const pil_tensor *pil_checkpoint_at(const pil_checkpoint *c, size_t i);
-
-/* Reads the elements [first, first + count) of a F32, F16, BF16 or F64 tensor as f32 into out. E_UNSUPPORTED for other
- * types. */
-pillion_status pil_tensor_read_f32(const pil_tensor *t, uint64_t first, size_t count, float *out, pillion_error *err);
+const pil_tensor *pil_checkpoint_at(const pil_checkpoint *c, size_t i); /* in order of file and offset */
+const pil_tensor *pil_checkpoint_find(const pil_checkpoint *c, const char *name); /* NULL when absent; O(log n) */
 
 #endif

@@ -1,0 +1,207 @@
+/* checkpoint.c - the weights of a Hugging Face directory, in one file or in shards, as one set of named tensors.
+ *
+ * Flow:       model.safetensors? -> that file alone. Else model.safetensors.index.json -> open_shards() opens each file that
+ *             weight_map names once -> index_tensors() sorts all tensors by name -> check_map() proves the map.
+ * Invariants: a tensor name is in one file only; every name of weight_map is in the file it names.
+ * Source:     the layout of `save_pretrained` in the transformers library: {"metadata":…,"weight_map":{tensor: file}}.
+ * Not here:   pickles (pytorch_model.bin), which can run code and are refused.
+ * Tests:      tests/weights/test_checkpoint.c. */
+#include "weights/checkpoint.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/limits.h"
+
+#define SINGLE_FILE "model.safetensors"
+#define INDEX_FILE "model.safetensors.index.json"
+
+typedef struct entry {
+    const pil_tensor *tensor;
+    size_t file; /* index into paths */
+} entry;
+
+struct pil_checkpoint {
+    char **paths; /* [n_files]; the index, when there is one, comes last */
+    pil_safetensors **shards; /* [n_files], NULL for the index */
+    size_t n_files, cap_files;
+    entry *in_order, *by_name; /* [count] */
+    size_t count;
+};
+
+static pillion_status no_memory(const char *dir, pillion_error *err) {
+    return pil_err_set(err, PILLION_E_NOMEM, "%s: out of memory", dir);
+}
+
+/* Adds the file `name` of dir and, unless it is the index, opens it. */
+static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *name, bool open, pillion_error *err) {
+    if (c->n_files == c->cap_files) return no_memory(dir, err);
+    char path[PATH_MAX];
+    pillion_status st = pil_file_join(path, sizeof path, dir, name, err);
+    if (!st && open) st = pil_safetensors_open(&c->shards[c->n_files], path, err);
+    if (st) return st;
+    c->paths[c->n_files] = strdup(path);
+    if (!c->paths[c->n_files]) {
+        pil_safetensors_close(c->shards[c->n_files]);
+        return no_memory(dir, err);
+    }
+    c->n_files++;
+    return PILLION_OK;
+}
+
+static pillion_status reserve_files(pil_checkpoint *c, size_t n, const char *dir, pillion_error *err) {
+    c->paths = calloc(n, sizeof *c->paths);
+    c->shards = calloc(n, sizeof(pil_safetensors *));
+    c->cap_files = n;
+    return c->paths && c->shards ? PILLION_OK : no_memory(dir, err);
+}
+
+/* Index of the shard called name, or n_files. */
+static size_t find_file(const pil_checkpoint *c, const char *name) {
+    for (size_t i = 0; i < c->n_files; i++) {
+        const char *slash = strrchr(c->paths[i], '/');
+        if (strcmp(slash ? slash + 1 : c->paths[i], name) == 0) return i;
+    }
+    return c->n_files;
+}
+
+static pillion_status open_shards(pil_checkpoint *c, const char *dir, const pil_json *map, pillion_error *err) {
+    if (pil_json_typeof(map) != PIL_JSON_OBJECT || pil_json_count(map) == 0)
+        return pil_err_set(err, PILLION_E_FORMAT, "%s/" INDEX_FILE ": no \"weight_map\" with tensors", dir);
+    pillion_status st = reserve_files(c, PIL_LIMIT_SHARDS + 1, dir, err);
+    for (void *it = pil_json_first(map); it && !st; it = pil_json_next(map, it)) {
+        const char *name = pil_json_string_or(pil_json_value(it), "");
+        if (!*name || strchr(name, '/') || strcmp(name, "..") == 0)
+            return pil_err_set(err, PILLION_E_FORMAT, "%s/" INDEX_FILE ": weight_map: \"%.60s\" is not a plain file name", dir,
+                               name);
+        if (find_file(c, name) < c->n_files) continue;
+        if (c->n_files == PIL_LIMIT_SHARDS)
+            return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": more than %d files", dir, PIL_LIMIT_SHARDS);
+        st = add_file(c, dir, name, true, err);
+    }
+    return st;
+}
+
+static int by_name(const void *a, const void *b) {
+    const entry *x = a, *y = b;
+    return strcmp(x->tensor->name, y->tensor->name);
+}
+
+static pillion_status index_tensors(pil_checkpoint *c, const char *dir, pillion_error *err) {
+    size_t n = 0;
+    for (size_t f = 0; f < c->n_files; f++) n += pil_safetensors_count(c->shards[f]);
+    c->in_order = calloc(n + 1, sizeof *c->in_order);
+    c->by_name = calloc(n + 1, sizeof *c->by_name);
+    if (!c->in_order || !c->by_name) return no_memory(dir, err);
+    for (size_t f = 0; f < c->n_files; f++) {
+        for (size_t i = 0; i < pil_safetensors_count(c->shards[f]); i++) {
+            const pil_tensor *t = pil_safetensors_at(c->shards[f], i);
+            if (strncmp(t->name, PIL_TENSOR_PAD, strlen(PIL_TENSOR_PAD)) != 0)
+                c->in_order[c->count++] = (entry){.tensor = t, .file = f};
+        }
+    }
+    memcpy(c->by_name, c->in_order, c->count * sizeof *c->by_name);
+    qsort(c->by_name, c->count, sizeof *c->by_name, by_name);
+    for (size_t i = 1; i < c->count; i++)
+        if (by_name(&c->by_name[i - 1], &c->by_name[i]) == 0)
+            return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%.80s\" is in two shards", dir, c->by_name[i].tensor->name);
+    return PILLION_OK;
+}
+
+static const entry *find_entry(const pil_checkpoint *c, const char *name) {
+    pil_tensor wanted = {.name = name};
+    entry key = {.tensor = &wanted};
+    return bsearch(&key, c->by_name, c->count, sizeof *c->by_name, by_name);
+}
+
+static pillion_status check_map(const pil_checkpoint *c, const char *dir, const pil_json *map, pillion_error *err) {
+    for (void *it = pil_json_first(map); it; it = pil_json_next(map, it)) {
+        const char *name = pil_json_key(it, NULL), *file = pil_json_string_or(pil_json_value(it), "");
+        const entry *e = find_entry(c, name);
+        if (!e || e->file != find_file(c, file))
+            return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%.60s\" is not in %.60s, where the index says it is", dir,
+                               name, file);
+    }
+    return PILLION_OK;
+}
+
+static pillion_status open_sharded(pil_checkpoint *c, const char *dir, const char *index_path, pillion_error *err) {
+    pil_json *index;
+    pillion_status st = pil_json_load(&index, index_path, PIL_LIMIT_SAFETENSORS_HEADER, err);
+    const pil_json *map = pil_json_get(index, "weight_map");
+    if (!st) st = open_shards(c, dir, map, err);
+    if (!st) st = index_tensors(c, dir, err);
+    if (!st) st = check_map(c, dir, map, err);
+    if (!st) st = add_file(c, dir, INDEX_FILE, false, err);
+    pil_json_free(index);
+    return st;
+}
+
+static pillion_status nothing_there(const char *dir, pillion_error *err) {
+    static const char *const pickles[] = {"pytorch_model.bin", "pytorch_model.bin.index.json"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
+        if (pil_file_join(path, sizeof path, dir, pickles[i], err) == PILLION_OK && pil_file_exists(path))
+            return pil_err_set(err, PILLION_E_NOT_FOUND,
+                               "%s: only pytorch_model.bin, a pickle, which can run code and is refused; convert it once: "
+                               "AutoModel.from_pretrained(…).save_pretrained(…)",
+                               dir);
+    if (!pil_file_is_dir(dir)) return pil_err_set(err, PILLION_E_NOT_FOUND, "%s: no such directory", dir);
+    return pil_err_set(err, PILLION_E_NOT_FOUND, "%s: neither " SINGLE_FILE " nor " INDEX_FILE " is there", dir);
+}
+
+static pillion_status open_files(pil_checkpoint *c, const char *dir, pillion_error *err) {
+    char path[PATH_MAX];
+    pillion_status st = pil_file_join(path, sizeof path, dir, SINGLE_FILE, err);
+    if (st) return st;
+    if (pil_file_exists(path)) {
+        st = reserve_files(c, 1, dir, err);
+        if (!st) st = add_file(c, dir, SINGLE_FILE, true, err);
+        if (!st) st = index_tensors(c, dir, err);
+        return st;
+    }
+    st = pil_file_join(path, sizeof path, dir, INDEX_FILE, err);
+    if (st) return st;
+    return pil_file_exists(path) ? open_sharded(c, dir, path, err) : nothing_there(dir, err);
+}
+
+pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pillion_error *err) {
+    *out = NULL;
+    pil_checkpoint *c = calloc(1, sizeof *c);
+    if (!c) return no_memory(dir, err);
+    pillion_status st = open_files(c, dir, err);
+    if (st) pil_checkpoint_close(c);
+    else *out = c;
+    return st;
+}
+
+void pil_checkpoint_close(pil_checkpoint *c) {
+    if (!c) return;
+    for (size_t i = 0; i < c->n_files; i++) {
+        pil_safetensors_close(c->shards[i]);
+        free(c->paths[i]);
+    }
+    free(c->paths);
+    free(c->shards);
+    free(c->in_order);
+    free(c->by_name);
+    free(c);
+}
+
+size_t pil_checkpoint_files(const pil_checkpoint *c) { return c->n_files; }
+
+const char *pil_checkpoint_file(const pil_checkpoint *c, size_t i) { return c->paths[i]; }
+
+size_t pil_checkpoint_count(const pil_checkpoint *c) { return c->count; }
+
+const pil_tensor *pil_checkpoint_at(const pil_checkpoint *c, size_t i) { return c->in_order[i].tensor; }
+
+const pil_tensor *pil_checkpoint_find(const pil_checkpoint *c, const char *name) {
+    const entry *e = find_entry(c, name);
+    return e ? e->tensor : NULL;
+}

@@ -1,0 +1,144 @@
+/* test_checkpoint.c - one file or shards are one set of tensors; indexes that lie are refused. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "support/files.h"
+#include "support/test.h"
+#include "weights/checkpoint.h"
+
+/* Writes dir/name with the named F32 tensors of one element each, with values first, first + 1, … */
+static void write_shard(const char *dir, const char *name, const char *const *tensors, float first) {
+    char path[PIL_TEST_PATH];
+    pil_test_path(path, dir, name);
+    pil_safetensors_writer *w;
+    pillion_error err = {0};
+    assert_ok(pil_safetensors_writer_create(&w, path, &err), err);
+    const uint64_t one = 1;
+    size_t n = 0;
+    for (; tensors[n]; n++) assert_ok(pil_safetensors_writer_declare(w, tensors[n], PIL_DTYPE_F32, 1, &one, &err), err);
+    assert_ok(pil_safetensors_writer_layout(w, &err), err);
+    for (size_t i = 0; i < n; i++) *(float *)pil_safetensors_writer_data(w, i) = first + (float)i;
+    assert_ok(pil_safetensors_writer_commit(w, &err), err);
+}
+
+static float value_of(const pil_checkpoint *c, const char *name) {
+    const pil_tensor *t = pil_checkpoint_find(c, name);
+    if (!t) fail_msg("no tensor %s", name);
+    float v = 0;
+    pillion_error err = {0};
+    assert_ok(pil_tensor_read_f32(t, 0, 1, &v, &err), err);
+    return v;
+}
+
+static pillion_error open_fails(const char *dir) {
+    pil_checkpoint *c;
+    pillion_error err = {0};
+    assert_int_not_equal(pil_checkpoint_open(&c, dir, &err), PILLION_OK);
+    assert_null(c);
+    assert_int_not_equal(err.code, PILLION_OK);
+    return err;
+}
+
+static const char *const in_one[] = {"a", "b", NULL};
+static const char *const in_two[] = {"c", NULL};
+
+static void a_single_file_is_preferred_to_an_index(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    write_shard(dir, "model.safetensors", in_one, 1);
+    pil_test_write_text(dir, "model.safetensors.index.json", "{");
+    pil_checkpoint *c;
+    pillion_error err = {0};
+    assert_ok(pil_checkpoint_open(&c, dir, &err), err);
+    assert_int_equal(pil_checkpoint_files(c), 1);
+    assert_non_null(strstr(pil_checkpoint_file(c, 0), "/model.safetensors"));
+    assert_true(value_of(c, "b") == 2.0f);
+    pil_checkpoint_close(c);
+    pil_test_dir_remove(dir);
+}
+
+static void shards_are_one_set_of_tensors(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    write_shard(dir, "model-00001-of-00002.safetensors", in_one, 1);
+    write_shard(dir, "model-00002-of-00002.safetensors", in_two, 3);
+    pil_test_write_text(dir, "model.safetensors.index.json",
+                        "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\","
+                        "\"c\":\"model-00002-of-00002.safetensors\",\"b\":\"model-00001-of-00002.safetensors\"}}");
+    pil_checkpoint *c;
+    pillion_error err = {0};
+    assert_ok(pil_checkpoint_open(&c, dir, &err), err);
+    assert_int_equal(pil_checkpoint_files(c), 3);
+    assert_non_null(strstr(pil_checkpoint_file(c, 2), "index.json"));
+    assert_true(value_of(c, "a") == 1.0f && value_of(c, "b") == 2.0f && value_of(c, "c") == 3.0f);
+    assert_null(pil_checkpoint_find(c, "d"));
+    assert_int_equal(pil_checkpoint_count(c), 3);
+    assert_string_equal(pil_checkpoint_at(c, 2)->name, "c");
+    pil_checkpoint_close(c);
+    pil_test_dir_remove(dir);
+}
+
+static void indexes_that_lie_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        const char *index, *reason;
+    } cases[] = {
+        {"[]", "no \"weight_map\""},
+        {"{}", "no \"weight_map\""},
+        {"{\"weight_map\":{}}", "no \"weight_map\""},
+        {"{\"weight_map\":{\"a\":1}}", "not a plain file name"},
+        {"{\"weight_map\":{\"a\":\"\"}}", "not a plain file name"},
+        {"{\"weight_map\":{\"a\":\"..\"}}", "not a plain file name"},
+        {"{\"weight_map\":{\"a\":\"../one.safetensors\"}}", "not a plain file name"},
+        {"{\"weight_map\":{\"a\":\"/one.safetensors\"}}", "not a plain file name"},
+        {"{\"weight_map\":{\"a\":\"x/one.safetensors\"}}", "not a plain file name"},
+        {"{\"weight_map\":{\"a\":\"missing.safetensors\"}}", "missing.safetensors"},
+        {"{\"weight_map\":{\"a\":\".\"}}", "not a regular file"},
+        {"{\"weight_map\":{\"c\":\"one.safetensors\"}}", "\"c\" is not in one.safetensors"},
+        {"{\"weight_map\":{\"c\":\"one.safetensors\",\"a\":\"two.safetensors\"}}", "where the index says"},
+        {"{\"weight_map\":{\"a\":\"one.safetensors\",\"b\":\"same.safetensors\"}}", "in two shards"},
+        {"{\"weight_map\":{\"a\":\"one.safetensors\",\"a\":\"one.safetensors\"}}", "duplicate"},
+        {"{\"weight_map\":", "index.json"},
+    };
+    char dir[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    static const char *const unpadded[] = {"a", NULL};
+    write_shard(dir, "one.safetensors", in_one, 1);
+    write_shard(dir, "two.safetensors", in_two, 3);
+    write_shard(dir, "same.safetensors", unpadded, 3);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pil_test_write_text(dir, "model.safetensors.index.json", cases[i].index);
+        pillion_error err = open_fails(dir);
+        if (!strstr(err.text, cases[i].reason))
+            fail_msg("case %zu (%s): wanted \"%s\", got \"%s\"", i, cases[i].index, cases[i].reason, err.text);
+    }
+    pil_test_dir_remove(dir);
+}
+
+static void what_is_missing_is_named_and_pickles_are_refused(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    pillion_error err = open_fails(dir);
+    assert_error(err, PILLION_E_NOT_FOUND, "neither model.safetensors nor");
+    pil_test_write_text(dir, "pytorch_model.bin", "x");
+    err = open_fails(dir);
+    assert_error(err, PILLION_E_NOT_FOUND, "pickle");
+    assert_error(err, PILLION_E_NOT_FOUND, "save_pretrained");
+    pil_test_dir_remove(dir);
+    err = open_fails(dir);
+    assert_error(err, PILLION_E_NOT_FOUND, "no such directory");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_single_file_is_preferred_to_an_index),
+        cmocka_unit_test(shards_are_one_set_of_tensors),
+        cmocka_unit_test(indexes_that_lie_are_refused),
+        cmocka_unit_test(what_is_missing_is_named_and_pickles_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
