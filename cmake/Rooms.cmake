@@ -32,6 +32,12 @@ set_target_properties(pillion_shared PROPERTIES OUTPUT_NAME pillion VERSION ${PR
 target_link_options(pillion_shared PRIVATE LINKER:--version-script=${CMAKE_SOURCE_DIR}/cmake/pillion.map LINKER:--exclude-libs,ALL)
 target_link_libraries(pillion_shared PRIVATE pil_options pil_jansson_shared pil_crypto_shared Threads::Threads m)
 
+# The example: what an application does, with the public header and the shared library alone.
+add_executable(example_nearest ${CMAKE_SOURCE_DIR}/examples/nearest.c)
+target_include_directories(example_nearest PRIVATE ${CMAKE_SOURCE_DIR}/include)
+target_compile_options(example_nearest PRIVATE -Wall -Wextra -Werror)
+target_link_libraries(example_nearest PRIVATE pillion_shared)
+
 # The server half sees the library only through pillion.h.
 if(PILLION_SERVER)
   foreach(room ${PIL_SERVER_ROOMS})
