@@ -1,0 +1,89 @@
+/* commands.c - the list of commands and of roles, and how one is run.
+ *
+ * A new command is one file cmd_NAME.c, one line in cmd.h and one here. Tests: tests/cmd/usage.py. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "cmd/help.h"
+#include "cmd/say.h"
+
+static const pil_command *const commands[] = {
+    &pil_cmd_completion,
+    &pil_cmd_help,
+    NULL,
+};
+
+/* Ends with a row without name. */
+static const pil_role roles[] = {
+    {NULL, NULL},
+};
+
+const pil_command *const *pil_commands(void) { return commands; }
+
+const pil_command *pil_command_find(const char *name) {
+    for (size_t i = 0; commands[i]; i++)
+        if (strcmp(commands[i]->name, name) == 0) return commands[i];
+    return NULL;
+}
+
+int pil_command_unknown(const char *name) {
+    const char *names[64];
+    size_t n = 0;
+    for (const pil_command *const *c = pil_commands(); *c && n < 63; c++)
+        if (!(*c)->hidden) names[n++] = (*c)->name;
+    names[n] = NULL;
+    const char *near = pil_options_nearest(name, names);
+    if (near) pil_say("pillion", "unknown command '%.60s'; did you mean 'pillion %s'?", name, near);
+    else pil_say("pillion", "unknown command '%.60s'; 'pillion --help' lists the commands", name);
+    return PIL_EXIT_USAGE;
+}
+
+const pil_role *pil_role_find(const char *arg) {
+    for (size_t i = 0; roles[i].arg; i++)
+        if (strcmp(roles[i].arg, arg) == 0) return &roles[i];
+    return NULL;
+}
+
+pil_exit pil_exit_of(pillion_status st) {
+    switch (st) {
+    case PILLION_OK: return PIL_EXIT_OK;
+    case PILLION_E_ARG: return PIL_EXIT_USAGE;
+    case PILLION_E_NOT_FOUND: return PIL_EXIT_NOT_FOUND;
+    case PILLION_E_FORMAT:
+    case PILLION_E_UNSUPPORTED:
+    case PILLION_E_STALE: return PIL_EXIT_MODEL;
+    case PILLION_E_UTF8:
+    case PILLION_E_TOO_LONG:
+    case PILLION_E_LIMIT: return PIL_EXIT_INPUT;
+    case PILLION_E_CANCELLED: return PIL_EXIT_INTERRUPTED;
+    case PILLION_E_NOMEM:
+    case PILLION_E_IO:
+    case PILLION_E_NUMERIC:
+    case PILLION_E_INTERNAL: return PIL_EXIT_FAILURE;
+    }
+    return PIL_EXIT_FAILURE;
+}
+
+static int print_help(const char *who, const pil_command *command) {
+    pil_buf out;
+    pil_buf_init(&out, PIL_HELP_BYTES);
+    pil_help_command(&out, command);
+    int status = pil_say_output(who, &out);
+    pil_buf_deinit(&out);
+    return status;
+}
+
+int pil_command_run(const pil_command *command, int argc, char **argv) {
+    pil_options options;
+    pillion_error err = {0};
+    char who[64];
+    snprintf(who, sizeof who, "pillion %s", command->name);
+    if (pil_options_parse(&options, command, argc, argv, &err)) {
+        pil_say(who, "%s", err.text);
+        return pil_exit_of(err.code);
+    }
+    int status = options.help ? print_help(who, command) : command->run(options.values, options.args, options.n_args);
+    pil_options_deinit(&options);
+    return status;
+}

@@ -1,0 +1,46 @@
+/* main.c - the program's entry: finds the command and runs it.
+ *
+ * Flow:     --role=NAME (a child process of the server, cmd.h has the list) -> *.py (started as the Python sidecar is:
+ *           serve) -> --version, --help -> the command by its name.
+ * Not here: what the commands do (cmd_*.c), how options are read (options.c). Tests: tests/cmd/usage.py. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+#include "cmd/help.h"
+#include "cmd/say.h"
+
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static int print_help(void) {
+    pil_buf out;
+    pil_buf_init(&out, PIL_HELP_BYTES);
+    pil_help_program(&out);
+    int status = pil_say_output("pillion", &out);
+    pil_buf_deinit(&out);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        pil_say("pillion", "a command is missing; try: echo hello | pillion embed, or: pillion --help");
+        return PIL_EXIT_USAGE;
+    }
+    const char *first = argv[1];
+    const pil_role *role = pil_role_find(first);
+    if (role) return role->run(argc, argv);
+    if (first[0] != '-' && ends_with(first, ".py")) {
+        const pil_command *serve = pil_command_find("serve");
+        if (serve) return pil_command_run(serve, argc - 1, argv + 1);
+    }
+    if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
+        printf("pillion %s\n", pillion_version());
+        return fflush(stdout) == 0 ? PIL_EXIT_OK : PIL_EXIT_FAILURE;
+    }
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) return print_help();
+    const pil_command *command = pil_command_find(first);
+    return command ? pil_command_run(command, argc - 2, argv + 2) : pil_command_unknown(first);
+}

@@ -1,0 +1,32 @@
+/* say.c - what the commands say on standard error, and small outputs on standard output. The only file of the commands
+ * that writes messages there besides progress.c. Tests: tests/cmd/usage.py. */
+#include "cmd/say.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+
+void pil_say(const char *who, const char *fmt, ...) {
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = '?';
+    fprintf(stderr, "%s: %s\n", who, line);
+}
+
+int pil_say_output(const char *who, const pil_buf *out) {
+    if (out->failed) {
+        pil_say(who, "out of memory");
+        return PIL_EXIT_FAILURE;
+    }
+    size_t written = fwrite(out->bytes, 1, out->len, stdout);
+    if (written == out->len && fflush(stdout) == 0) return PIL_EXIT_OK;
+    pil_say(who, "standard output: cannot write: %s", strerror(errno));
+    return PIL_EXIT_FAILURE;
+}

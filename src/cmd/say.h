@@ -1,0 +1,15 @@
+/* say.h - what the commands say on standard error, and small outputs on standard output. */
+#ifndef PIL_CMD_SAY_H
+#define PIL_CMD_SAY_H
+
+#include "base/buf.h"
+
+/* One line "who: text" on standard error. Control characters in the text are shown as '?', so that a strange file name
+ * or argument can neither break the line nor command the terminal. */
+__attribute__((format(printf, 2, 3))) void pil_say(const char *who, const char *fmt, ...);
+
+/* Writes the whole buffer to standard output. Returns the exit status: PIL_EXIT_OK, or PIL_EXIT_FAILURE after one line
+ * on standard error when the buffer is incomplete or cannot be written. */
+int pil_say_output(const char *who, const pil_buf *out);
+
+#endif
