@@ -21,9 +21,10 @@
  * E_NOT_FOUND, E_FORMAT, E_UNSUPPORTED name the file and the field. */
 pillion_status pil_source_read(pil_config *out, const pil_family **family, const char *dir, pillion_error *err);
 
-/* Compiles dir into path (written beside it and renamed). */
-pillion_status pil_compile(const char *dir, const char *path, pillion_precision precision, pillion_progress_fn progress,
-                           void *ud, pillion_error *err);
+/* Compiles dir into path (written beside it and renamed).
+ *   name    what the compiled model is called; NULL: as pil_source_read finds it. Fewer than PIL_NAME_BYTES bytes. */
+pillion_status pil_compile(const char *dir, const char *path, const char *name, pillion_precision precision,
+                           pillion_progress_fn progress, void *ud, pillion_error *err);
 
 /* A compiled file, checked as far as opening goes: header and tables against their digest, shapes, tokenizer. */
 typedef struct pil_compiled {
