@@ -1,0 +1,76 @@
+# A short front for people. CMake and its presets do the work; `cmake --preset release && cmake --build build` is the same
+# as `make` on a machine that has everything.
+BUILD := build
+JOBS  := $(shell nproc 2>/dev/null || echo 2)
+ARGS  :=
+FUZZ_SECONDS := 60
+
+.DEFAULT_GOAL := all
+.PHONY: all help run test test-models test-tokenizers test-reference check-asan check-tsan coverage fuzz tidy bench arm64 \
+        install clean setup
+
+all: setup ## build/pillion, with everything that it needs
+	@$(call build,release,$(BUILD))
+
+help: ## this list
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1 == "all" ? "" : $$1, $$2}' $(MAKEFILE_LIST)
+
+run: all ## start the server; ARGS="--port 9000" passes options on
+	@exec $(BUILD)/pillion serve $(ARGS)
+
+test: ## build and run all tests that need no large download
+	@tools/setup.sh build test
+	@$(call build,release,$(BUILD))
+	@$(call ctest,$(BUILD))
+
+test-models: all ## compare vectors of four real models with committed references (500 MB to fetch)
+	@tools/test_models.sh $(BUILD)
+
+test-tokenizers: all ## compare token ids with the tokenizers package on some 20,000 real lines
+	@tools/test_tokenizers.sh $(BUILD)
+
+test-reference: all ## compare vectors with a live sentence-transformers (5 GB to fetch)
+	@tools/test_reference.sh $(BUILD)
+
+check-asan: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/setup.sh build test
+	@$(call build,asan,build-asan)
+	@$(call ctest,build-asan)
+
+check-tsan: ## the tests that use threads under ThreadSanitizer
+	@tools/setup.sh build test
+	@$(call build,tsan,build-tsan)
+	@$(call ctest,build-tsan)
+
+coverage: ## line coverage of src/ by the tests
+	@tools/setup.sh build test coverage
+	@$(call build,coverage,build-coverage)
+	@tools/coverage.sh build-coverage
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
+	@tools/setup.sh build fuzz
+	@$(call build,fuzz,build-fuzz)
+	@tools/fuzz.sh build-fuzz $(FUZZ_SECONDS)
+
+tidy: ## the rules that a compiler does not check
+	@python3 tools/tidy.py --self-test
+	@python3 tools/tidy.py
+
+bench: all ## speed, start-up and memory beside PyTorch and ONNX Runtime (7 GB to fetch); bench/results/
+	@bench/run.sh $(BUILD)
+
+arm64: ## cross build for arm64, tested under qemu
+	@tools/arm64.sh $(BUILD)
+
+install: all ## into DESTDIR and PREFIX (/usr/local)
+	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
+
+clean: ## what builds have made; fetched models and libraries stay
+	@rm -rf build build-debug build-asan build-tsan build-coverage build-fuzz build-arm64
+
+setup: ## packages, libraries and weights, as far as they are missing
+	@tools/setup.sh build
+
+# build PRESET FOLDER: configures once; ninja notices later changes itself
+build = { test -e $(2)/build.ninja || cmake --preset $(1); } && cmake --build $(2) -j $(JOBS)
+ctest = ctest --test-dir $(1) --output-on-failure -j $(JOBS)
