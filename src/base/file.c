@@ -128,6 +128,36 @@ pillion_status pil_file_join(char *out, size_t out_bytes, const char *dir, const
     return PILLION_OK;
 }
 
+/* The directory that holds path, into dir[PATH_MAX]. */
+static void dir_of(char *dir, const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) snprintf(dir, PATH_MAX, ".");
+    else snprintf(dir, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+/* A file without a name in the directory of path, or -1. /proc is what gives it a name later. */
+static int open_unnamed(const char *path) {
+#ifdef O_TMPFILE
+    char dir[PATH_MAX];
+    dir_of(dir, path);
+    if (access("/proc/self/fd", X_OK) == 0) return open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+#else
+    (void)path;
+#endif
+    return -1;
+}
+
+/* mkstemp makes 0600; a user's file follows the umask. */
+static int open_named(char *tmp) {
+    int fd = mkstemp(tmp);
+    if (fd < 0) return -1;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    mode_t mask = umask(0);
+    umask(mask);
+    fchmod(fd, 0666 & ~mask);
+    return fd;
+}
+
 pillion_status pil_file_writer_open(pil_file_writer *w, const char *path, pillion_error *err) {
     size_t n = strlen(path) + 16;
     *w = (pil_file_writer){.path = strdup(path), .tmp = malloc(n)};
@@ -136,19 +166,17 @@ pillion_status pil_file_writer_open(pil_file_writer *w, const char *path, pillio
     int fd = -1;
     if (!st) {
         snprintf(w->tmp, n, "%s.XXXXXX", path);
-        fd = mkstemp(w->tmp);
+        fd = open_unnamed(path);
+        w->is_named = fd < 0;
+        if (w->is_named) fd = open_named(w->tmp);
         if (fd < 0) st = io_error(err, path, "cannot create");
     }
     if (!st) {
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
-        mode_t mask = umask(0);
-        umask(mask);
-        fchmod(fd, 0666 & ~mask); /* mkstemp makes 0600; a user's output file follows the umask */
         w->f = fdopen(fd, "wb");
         if (!w->f) {
             st = io_error(err, path, "cannot write");
             close(fd);
-            unlink(w->tmp);
+            if (w->is_named) unlink(w->tmp);
         }
     }
     if (st) {
@@ -159,11 +187,23 @@ pillion_status pil_file_writer_open(pil_file_writer *w, const char *path, pillio
     return st;
 }
 
+/* Gives the unnamed file the name tmp, which nobody else has: the process and a counter are in it. */
+static bool give_name(pil_file_writer *w, int fd) {
+    char proc[64];
+    size_t n = strlen(w->path) + 16;
+    snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
+    for (unsigned attempt = 0; !w->is_named && attempt < 1000; attempt++) {
+        snprintf(w->tmp, n, "%s.%07u%u", w->path, (unsigned)getpid() % 10000000u, attempt);
+        w->is_named = linkat(AT_FDCWD, proc, AT_FDCWD, w->tmp, AT_SYMLINK_FOLLOW) == 0;
+        if (!w->is_named && errno != EEXIST) break;
+    }
+    return w->is_named;
+}
+
 static void sync_dir_of(const char *path) {
-    const char *slash = strrchr(path, '/');
     char dir[PATH_MAX];
-    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    int fd = open(dir[0] ? dir : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    dir_of(dir, path);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return;
     fsync(fd); /* best effort: the rename itself is atomic either way */
     close(fd);
@@ -172,6 +212,7 @@ static void sync_dir_of(const char *path) {
 pillion_status pil_file_writer_commit(pil_file_writer *w, pillion_error *err) {
     pillion_status st = PILLION_OK;
     if (fflush(w->f) != 0 || ferror(w->f) || fsync(fileno(w->f)) != 0) st = io_error(err, w->path, "cannot write");
+    if (!st && !give_name(w, fileno(w->f))) st = io_error(err, w->path, "cannot name");
     if (fclose(w->f) != 0 && !st) st = io_error(err, w->path, "cannot write");
     w->f = NULL;
     if (!st && rename(w->tmp, w->path) != 0) st = io_error(err, w->path, "cannot rename into place");
@@ -186,7 +227,7 @@ pillion_status pil_file_writer_commit(pil_file_writer *w, pillion_error *err) {
 
 void pil_file_writer_abort(pil_file_writer *w) {
     if (w->f) fclose(w->f);
-    if (w->tmp) unlink(w->tmp);
+    if (w->tmp && w->is_named) unlink(w->tmp);
     free(w->tmp);
     free(w->path);
     *w = (pil_file_writer){0};

@@ -34,10 +34,13 @@ pillion_status pil_file_mkdirs(const char *path, pillion_error *err);
 /* Joins directory and name into out. E_LIMIT if it does not fit. */
 pillion_status pil_file_join(char *out, size_t out_bytes, const char *dir, const char *name, pillion_error *err);
 
-/* Writing: bytes go to a temporary file beside `path`; commit makes them durable and renames; abort removes them. */
+/* Writing: bytes go to a temporary file beside `path`; commit makes them durable and renames; abort removes them.
+ * Where the system can (Linux: O_TMPFILE), the temporary file has no name before commit, so that even a killed process
+ * leaves nothing behind; elsewhere it is called tmp from the start. */
 typedef struct pil_file_writer {
     FILE *f; /* write here with stdio; errors are collected by commit */
     char *path, *tmp;
+    bool is_named; /* a file called tmp exists */
 } pil_file_writer;
 pillion_status pil_file_writer_open(pil_file_writer *w, const char *path, pillion_error *err);
 pillion_status pil_file_writer_commit(pil_file_writer *w, pillion_error *err); /* closes it, whatever happens */
