@@ -47,6 +47,7 @@
 #define PIL_LIMIT_EXTRACT_MS 20000                   /* the text of a document: milliseconds for each page and some */
 #define PIL_LIMIT_OCR_MS 600000                      /* recognition of a whole document */
 #define PIL_LIMIT_OCR_PAGE_MS 60000                  /* recognition of one page: 20 times the usual */
+#define PIL_LIMIT_TOOL_WORDS (64 * PIL_KIB)          /* what a tool says about a document; the rest is dropped */
 #define PIL_LIMIT_PARSER_MEMORY (256 * PIL_MIB)      /* address space of pdfinfo and pdftotext */
 #define PIL_LIMIT_OCR_MEMORY (1024 * PIL_MIB)        /* address space of pdftoppm and tesseract: 200 dpi bitmaps */
 #define PIL_LIMIT_OCR_IMAGE (64 * PIL_MIB)           /* one page as a grey bitmap: A2 at 200 dpi is 15 MiB */
