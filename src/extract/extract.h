@@ -17,9 +17,11 @@
  *     PATH           where pdfinfo, pdftotext, pdftoppm and tesseract are looked for; nothing else of the environment
  *                    is used, so an otherwise empty one is right
  *
- *     text           {"pages":["…",…],"page_count":3,"sandbox":"full"}     a page that cannot be read is ""
+ *     text           {"pages":["…",…],"page_count":3,"sandbox":"full"}
  *     ocr-detect     {"is_scanned":true,"page_count":3,"sandbox":"full"}
  *     ocr-extract    {"text":"…","pages":["…",…],"confidence":0.93,"page_count":3,"sandbox":"full"}
+ *                    a page that cannot be read is "", has confidence 0, and its number (from 1) stands in a further
+ *                    "failed_pages":[2,…], which is absent otherwise; if no page can be read, that is a failure
  *     failure        {"error":{"code":"not_installed","text":"one line for a person","package":"poppler-utils"}}
  *                    package: only with not_installed, the name of the Debian package
  *
@@ -33,6 +35,7 @@
 
 #include <stddef.h>
 
+#include "base/buf.h"
 #include "pillion/pillion.h"
 
 /* ── The child ──────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -65,8 +68,15 @@ pil_extract_code pil_extract_code_of(const char *name);
  *   Cages the calling process and closes every descriptor above 2: call it in a process made for it.
  *   timeout-ms  1 … PIL_LIMIT_OCR_MS; default and ceiling PIL_LIMIT_EXTRACT_MS (text, ocr-detect) or
  *               PIL_LIMIT_OCR_MS (ocr-extract). At the deadline every tool is killed and the answer is "timeout".
- *   Returns     the exit status. */
+ *   Returns     the exit status; give it to _exit, since leak checkers and coverage counters at exit need what the
+ *               cage refuses. */
 int pil_extract_main(int argc, char **argv);
+
+/* The same work in the calling process, uncaged itself ("sandbox" is "none"), its tools caged all the same.
+ *   out       receives the one JSON object; its ceiling bounds it.
+ *   document  borrowed; open for reading only.
+ *   Returns   the exit status. SIGCHLD must not be ignored, and the process must have one thread. */
+int pil_extract_run(pil_buf *out, int document, int argc, char **argv);
 
 /* "pdf" or "txt" by the ending of a path, whatever its case; NULL for every other path. */
 const char *pil_extract_type_of(const char *path);
@@ -89,7 +99,7 @@ typedef struct pil_chunk {
  *   chunks  given (free), *n_chunks of them; NULL and 0 for an empty text.
  *   size, max_chunks >= 1; overlap may exceed size.
  *   Errors  E_ARG, E_UTF8 (text is not valid), E_NOMEM.
- *   Time    O(n + chunks * (size + overlap)). */
+ *   Time    one pass: O(n + chunks). */
 pillion_status pil_chunk_split(pil_chunk **chunks, size_t *n_chunks, const char *text, size_t n, size_t size,
                                size_t overlap, size_t max_chunks, pillion_error *err);
 
