@@ -56,6 +56,7 @@
 #define PIL_LIMIT_WORKERS 256             /* processes; more cores than this want more than one server */
 #define PIL_LIMIT_QUEUE_TOKENS 8000000u   /* estimated tokens that wait before a job is refused: some 24 MB of text */
 #define PIL_LIMIT_HOLD_MS 25000           /* how long a request waits for a model: below the 30 s of usual clients */
+#define PIL_LIMIT_STARTS 5                /* workers that may die before any was ready, until the model is given up */
 #define PIL_LIMIT_LOSSES 16               /* workers that may die under one text for reasons of their own */
 
 /* Frames between the server and a worker: a request of the largest body, or its vectors. */
