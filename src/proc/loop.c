@@ -1,8 +1,8 @@
 /* loop.c - the server's event loop on libuv; the only file that knows it.
  *
- * Life:       every object is one libuv handle with our fields behind it. close/destroy marks it, asks libuv to close the
- *             handle, and on_closed() frees it in a later turn. Until then libuv may still call us: every trampoline
- *             looks at `closed` first.
+ * Life:       every object is one libuv handle with our fields behind it. close/destroy marks it, asks libuv to close
+ *             the handle, and on_closed() frees it in a later turn. Until then libuv may still call us: every
+ *             trampoline looks at `closed` first.
  * Invariants: (1) handle.data points to the object. (2) no callback of a closed object is called.
  *             (3) all reads share one buffer of the loop: a read callback has consumed its bytes when it returns.
  * Tests:      tests/proc/test_loop.c. */
@@ -101,7 +101,8 @@ pillion_status pil_loop_create(pil_loop **out, pillion_error *err) {
         free(l);
         return uv_error(err, "cannot start the event loop", e);
     }
-    signal(SIGPIPE, SIG_IGN); /* a write to somebody who has left is an error of that write, not the end of the server */
+    signal(SIGPIPE,
+           SIG_IGN); /* a write to somebody who has left is an error of that write, not the end of the server */
     l->read_buffer = buffer;
     l->uv.data = l;
     *out = l;
@@ -311,7 +312,8 @@ static void on_connection(uv_stream_t *h, int status) {
 }
 
 /* The first address of host:port. */
-static pillion_status resolve(pil_loop *l, const char *host, unsigned port, struct sockaddr_storage *out, pillion_error *err) {
+static pillion_status resolve(pil_loop *l, const char *host, unsigned port, struct sockaddr_storage *out,
+                              pillion_error *err) {
     if (strcmp(host, "localhost") == 0) host = "127.0.0.1";
     if (uv_ip4_addr(host, (int)port, (struct sockaddr_in *)out) == 0) return PILLION_OK;
     if (uv_ip6_addr(host, (int)port, (struct sockaddr_in6 *)out) == 0) return PILLION_OK;
@@ -421,12 +423,17 @@ pillion_status pil_child_start(pil_child **out, pil_loop *l, const pil_child_spe
         c->handle.data = c;
         if (spec->stdin_fd >= 0) stdio[0] = (uv_stdio_container_t){.flags = UV_INHERIT_FD, .data.fd = spec->stdin_fd};
         if (output)
-            stdio[1] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = &output->uv.stream};
+            stdio[1] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE,
+                                              .data.stream = &output->uv.stream};
         if (channel)
             stdio[3] = (uv_stdio_container_t){.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE,
                                               .data.stream = &channel->uv.stream};
-        uv_process_options_t o = {.exit_cb = on_exit_status, .file = spec->program, .args = (char **)(uintptr_t)spec->argv,
-                                  .env = (char **)(uintptr_t)spec->envp, .stdio = stdio, .stdio_count = channel ? 4 : 3};
+        uv_process_options_t o = {.exit_cb = on_exit_status,
+                                  .file = spec->program,
+                                  .args = (char **)(uintptr_t)spec->argv,
+                                  .env = (char **)(uintptr_t)spec->envp,
+                                  .stdio = stdio,
+                                  .stdio_count = channel ? 4 : 3};
         e = uv_spawn(&l->uv, &c->handle, &o);
     }
     if (e) {

@@ -1,7 +1,8 @@
 /* loop.h - the server's event loop: timers, signals, listeners, streams and children. libuv stays behind this door.
  *
  * One thread. A callback is never called after its object was closed or destroyed, and never from inside a call that
- * returns an error. Objects are freed by the loop once it has let go of them: a closed pointer must not be used again. */
+ * returns an error. Objects are freed by the loop once it has let go of them, so a
+ * closed pointer must not be used again. */
 #ifndef PIL_PROC_LOOP_H
 #define PIL_PROC_LOOP_H
 

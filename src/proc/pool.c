@@ -8,12 +8,12 @@
  *
  *   pool:  PREPARING --first READY--> READY        PREPARING --prepare or model failed, too many deaths--> FAILED
  *
- * Flow:       submit() -> sched -> send(): a batch becomes a frame -> on_bytes(): the reply becomes an answer -> sched ->
- *             deliver(): finished jobs go to their owners.
- * Invariants: (1) a slot is ready for the scheduler exactly while its state is READY. (2) a worker is gone only when it has
- *             exited and its stream is read to the end, so that no finished answer is thrown away and no text is suspected
- *             for what came before its turn. (3) nothing that a worker says is believed before frame.c has checked it; a
- *             worker that breaks the format is killed. (4) on_done is called from deliver() only.
+ * Flow:       submit() -> sched -> send_batch(): a batch becomes a frame -> on_bytes(): the reply becomes an answer ->
+ *             sched -> deliver(): finished jobs go to their owners.
+ * Invariants: (1) a slot is ready for the scheduler exactly while its state is READY. (2) a worker is gone only when it
+ *             has exited and its stream is read to the end, so that no finished answer is thrown away and no text is
+ *             suspected for what came before its turn. (3) nothing that a worker says is believed before frame.c has
+ *             checked it; a worker that breaks the format is killed. (4) on_done is called from deliver() only.
  * Not here:   which text goes where (sched/sched.c). Tests: tests/proc/test_pool.c, tests/http/server.py. */
 #include <assert.h>
 #include <signal.h>
@@ -115,8 +115,8 @@ static void ticket_free(pil_pool *p, pil_ticket *t) {
     free(t);
 }
 
-/* Turns one batch into a frame and sends it. To a worker that is about to be gone nothing is sent: gone() takes the batch
- * back. */
+/* Turns one batch into a frame and sends it. To a worker that is about to be gone nothing is sent: gone() takes the
+ * batch back. */
 static void send_batch(pil_pool *p, const pil_batch *b) {
     slot *s = &p->slots[b->worker];
     if (!s->stream) return;
@@ -297,7 +297,8 @@ static void on_bytes(pil_stream *stream, const char *bytes, size_t n, void *ud) 
     pil_pool *p = s->pool;
     if (n == 0) {
         s->ended = true;
-        if (!s->exited && s->state != SLOT_ENDING) pil_child_kill(s->child, SIGKILL); /* without its stream it is of no use */
+        if (!s->exited && s->state != SLOT_ENDING)
+            pil_child_kill(s->child, SIGKILL); /* without its stream it is of no use */
         if (s->exited) gone(s);
         deliver(p);
         return;
@@ -314,10 +315,12 @@ static void on_bytes(pil_stream *stream, const char *bytes, size_t n, void *ud) 
 
 /* ── Life of a worker ───────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Signals by which a process dies of what it was doing. A kill from outside says nothing about the text at work. */
-static bool is_crash(int term_signal) {
-    return term_signal == SIGSEGV || term_signal == SIGABRT || term_signal == SIGBUS || term_signal == SIGFPE ||
-           term_signal == SIGILL || term_signal == SIGSYS || term_signal == SIGTRAP;
+/* Whether a process died of what it was doing. A kill from outside says nothing about the text at work. */
+static bool is_crash(int status, int term_signal) {
+    static const int crashes[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP};
+    for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
+        if (term_signal == crashes[i]) return true;
+    return term_signal == 0 && status != 0;
 }
 
 static void check_stopped(pil_pool *p) {
@@ -333,7 +336,7 @@ static void check_stopped(pil_pool *p) {
 /* The process has exited and everything it said was read. */
 static void gone(slot *s) {
     pil_pool *p = s->pool;
-    bool was_ready = s->state == SLOT_READY, struck = was_ready && (s->killed || is_crash(s->term_signal));
+    bool was_ready = s->state == SLOT_READY, struck = was_ready && (s->killed || is_crash(s->status, s->term_signal));
     bool was_busy = was_ready && (s->answered || pil_sched_oldest(p->sched, s->index));
     pil_stream_close(s->stream);
     s->stream = NULL;
@@ -345,7 +348,8 @@ static void gone(slot *s) {
         return;
     }
     p->info.deaths++;
-    pil_log(PIL_LOG_WARN, "worker died", "worker=%u status=%d signal=%d ready=%d", s->index, s->status, s->term_signal, was_ready);
+    pil_log(PIL_LOG_WARN, "worker died", "worker=%u status=%d signal=%d ready=%d", s->index, s->status, s->term_signal,
+            was_ready);
     if (was_ready) {
         pil_sched_tick(p->sched, pil_loop_now_ms(p->loop)); /* from now on jobs wait; until now they did not */
         p->info.workers_ready--;
@@ -353,7 +357,8 @@ static void gone(slot *s) {
         watch_hold(p);
     } else if (p->info.state == PIL_POOL_PREPARING && ++p->start_deaths >= PIL_LIMIT_STARTS * p->info.workers) {
         char text[120];
-        snprintf(text, sizeof text, "workers die before they are ready (exit status %d, signal %d)", s->status, s->term_signal);
+        snprintf(text, sizeof text, "workers die before they are ready (exit status %d, signal %d)", s->status,
+                 s->term_signal);
         fail_pool(p, PILLION_E_INTERNAL, text);
     }
     if (p->info.state == PIL_POOL_FAILED) return;
@@ -380,8 +385,13 @@ static void start_worker(slot *s) {
     snprintf(precision, sizeof precision, "--precision=%d", (int)p->precision);
     snprintf(model, sizeof model, "--model=%s", p->file ? p->file : "");
     const char *const argv[] = {"pillion", "--role=worker", precision, p->file ? model : NULL, NULL};
-    const pil_child_spec spec = {.program = p->program, .argv = argv, .envp = (const char *const *)p->env, .stdin_fd = -1,
-                                 .channel = &s->stream, .on_exit = on_worker_exit, .ud = s};
+    const pil_child_spec spec = {.program = p->program,
+                                 .argv = argv,
+                                 .envp = (const char *const *)p->env,
+                                 .stdin_fd = -1,
+                                 .channel = &s->stream,
+                                 .on_exit = on_worker_exit,
+                                 .ud = s};
     s->exited = s->ended = s->killed = s->answered = false;
     s->head_bytes = 0;
     s->state = SLOT_STARTING;
@@ -419,9 +429,11 @@ static void on_prepare_line(pil_pool *p, const char *line, size_t n) {
     } else if (error) {
         int64_t status = pil_json_int_or(pil_json_get(error, "status"), PILLION_E_INTERNAL);
         if (status >= 0 || status < PILLION_E_INTERNAL) status = PILLION_E_INTERNAL;
-        fail_pool(p, (pillion_status)status, pil_json_string_or(pil_json_get(error, "text"), "the model cannot be compiled"));
+        fail_pool(p, (pillion_status)status,
+                  pil_json_string_or(pil_json_get(error, "text"), "the model cannot be compiled"));
     } else {
-        int64_t done = pil_json_int_or(pil_json_get(json, "done"), -1), total = pil_json_int_or(pil_json_get(json, "total"), -1);
+        int64_t done = pil_json_int_or(pil_json_get(json, "done"), -1),
+                total = pil_json_int_or(pil_json_get(json, "total"), -1);
         if (done >= 0 && total >= done) {
             p->info.prepare_done = (uint64_t)done;
             p->info.prepare_total = (uint64_t)total;
@@ -437,7 +449,8 @@ static void on_prepare_bytes(pil_stream *stream, const char *bytes, size_t n, vo
         pil_stream_close(stream);
         p->prepare_out = NULL;
         if (!p->prepare && p->file && !p->stopping) start_workers(p);
-        else if (!p->prepare && !p->file) fail_pool(p, PILLION_E_INTERNAL, "the model could not be compiled: its compiler died");
+        else if (!p->prepare && !p->file)
+            fail_pool(p, PILLION_E_INTERNAL, "the model could not be compiled: its compiler died");
         return;
     }
     for (char *end; (end = memchr(p->prepare_line.bytes, '\n', p->prepare_line.len));) {
@@ -470,8 +483,13 @@ static pillion_status start_prepare(pil_pool *p, pillion_error *err) {
     snprintf(precision, sizeof precision, "--precision=%d", (int)p->precision);
     snprintf(source, sizeof source, "--source=%s", p->directory);
     const char *const argv[] = {"pillion", "--role=prepare", precision, source, NULL};
-    const pil_child_spec spec = {.program = p->program, .argv = argv, .envp = (const char *const *)p->env, .stdin_fd = -1,
-                                 .out = &p->prepare_out, .on_exit = on_prepare_exit, .ud = p};
+    const pil_child_spec spec = {.program = p->program,
+                                 .argv = argv,
+                                 .envp = (const char *const *)p->env,
+                                 .stdin_fd = -1,
+                                 .out = &p->prepare_out,
+                                 .on_exit = on_prepare_exit,
+                                 .ud = p};
     pillion_status st = pil_child_start(&p->prepare, p->loop, &spec, err);
     if (st) return st;
     pil_stream_watch(p->prepare_out, on_prepare_bytes, NULL, p);
@@ -483,9 +501,10 @@ static pillion_status start_prepare(pil_pool *p, pillion_error *err) {
 
 /* Only what a child needs of our environment: where caches are, and how test builds report. Borrows from environ. */
 static char **child_environment(void) {
-    static const char *const kept[] = {"HOME=", "XDG_CACHE_HOME=", "TMPDIR=", "PILLION_CPU=", "LD_LIBRARY_PATH=",
-                                       "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=", "LSAN_OPTIONS=", "GCOV_PREFIX=",
-                                       "GCOV_PREFIX_STRIP=", "LLVM_PROFILE_FILE="};
+    static const char *const kept[] = {"HOME=",          "XDG_CACHE_HOME=",    "TMPDIR=",
+                                       "PILLION_CPU=",   "LD_LIBRARY_PATH=",   "ASAN_OPTIONS=",
+                                       "UBSAN_OPTIONS=", "TSAN_OPTIONS=",      "LSAN_OPTIONS=",
+                                       "GCOV_PREFIX=",   "GCOV_PREFIX_STRIP=", "LLVM_PROFILE_FILE="};
     char **env = calloc(sizeof kept / sizeof *kept + 1, sizeof *env);
     size_t n = 0;
     for (size_t k = 0; env && k < sizeof kept / sizeof *kept; k++)
@@ -529,7 +548,8 @@ pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_optio
     pil_sched_options_init(&so, opt->workers);
     if (opt->batch_tokens) so.batch_tokens = opt->batch_tokens;
     pillion_status st = pil_sched_create(&p->sched, &so, err);
-    if (!st && (!p->program || !p->env || !p->tick || !p->soon || (opt->directory && !p->directory) || (opt->file && !p->file)))
+    if (!st && (!p->program || !p->env || !p->tick || !p->soon || (opt->directory && !p->directory) ||
+                (opt->file && !p->file)))
         st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     if (!st) st = create_slots(p, opt->workers, err);
     if (!st && p->directory) st = start_prepare(p, err);
@@ -599,7 +619,8 @@ void pil_pool_destroy(pil_pool *p) {
 const pil_pool_info *pil_pool_info_of(const pil_pool *p) { return &p->info; }
 
 pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, pillion_op op, const pillion_run_options *options,
-                               const pillion_input *inputs, size_t n, pil_done_fn on_done, void *ud, pillion_error *err) {
+                               const pillion_input *inputs, size_t n, pil_done_fn on_done, void *ud,
+                               pillion_error *err) {
     *out = NULL;
     pil_ticket *t = calloc(1, sizeof *t);
     if (!t) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");

@@ -31,7 +31,8 @@ typedef struct pil_pool_info {
     const char *json;                 /* pillion_info as the first worker told it; NULL until then */
     size_t json_bytes;
     uint64_t deaths; /* workers that ended without being told to */
-    uint64_t prepare_done, prepare_total; /* while a directory is compiled: bytes of weights; 0 before the first report */
+    uint64_t prepare_done,
+        prepare_total; /* while a directory is compiled: bytes of weights; 0 before the first report */
     pillion_error error;
 } pil_pool_info;
 
@@ -69,7 +70,8 @@ typedef void (*pil_done_fn)(const pil_job *job, void *ud);
  *   *out     owned by the pool; not valid any more once on_done has been called.
  *   Errors   E_LIMIT: the queue is full. E_NOMEM. */
 pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, pillion_op op, const pillion_run_options *options,
-                               const pillion_input *inputs, size_t n, pil_done_fn on_done, void *ud, pillion_error *err);
+                               const pillion_input *inputs, size_t n, pil_done_fn on_done, void *ud,
+                               pillion_error *err);
 /* on_done will not be called. */
 void pil_pool_cancel(pil_pool *p, pil_ticket *t);
 

@@ -1,8 +1,8 @@
 /* worker.c - what runs inside the children: the worker's loop, and the compiling of a model directory.
  *
- * Flow:    open_model() -> prove(): a canary text gives a sound vector -> READY -> serve(): request frame in, reply frame
- *          out, until the socket ends. Blocking reads and writes, one thread, no event loop.
- * Memory:  one buffer for what comes, one for what goes, one arena for decoded requests; all are reused and shrink again
+ * Flow:    open_model() -> prove(): a canary text gives a sound vector -> READY -> serve(): request frame in, reply
+ *          frame out, until the socket ends. Blocking reads and writes, one thread, no event loop.
+ * Memory:  one buffer for what comes, one for what goes, one arena for decoded requests; all are reused, and given back
  *          after an unusually large request.
  * Tests:   tests/proc/test_worker.c, tests/http/server.py. */
 #include <errno.h>
@@ -93,7 +93,8 @@ static pillion_status prove(worker *w, pillion_error *err) {
     pillion_status st = pillion_run(w->session, PILLION_OP_EMBED, &in, 1, NULL, &item, err);
     if (st) return st;
     double sum = 0;
-    for (size_t i = 0; !item->status && i < item->n_values; i++) sum += (double)item->values[i] * (double)item->values[i];
+    for (size_t i = 0; !item->status && i < item->n_values; i++)
+        sum += (double)item->values[i] * (double)item->values[i];
     if (item->status || fabs(sum - 1) > 1e-3)
         return pil_err_set(err, item->status ? item->status : PILLION_E_NUMERIC, "the canary text has no sound vector");
     return PILLION_OK;
@@ -167,7 +168,8 @@ int pil_worker_main(const pil_worker_options *opt) {
 
 static void report(uint64_t done, uint64_t total, void *ud) {
     char line[96];
-    int n = snprintf(line, sizeof line, "{\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done, (unsigned long long)total);
+    int n = snprintf(line, sizeof line, "{\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done,
+                     (unsigned long long)total);
     write_all(*(int *)ud, line, (size_t)n);
 }
 
