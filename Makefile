@@ -30,7 +30,7 @@ test-tokenizers: all ## compare token ids with the tokenizers package on some 20
 	@tools/test_tokenizers.sh $(BUILD)
 
 test-reference: all ## compare vectors with a live sentence-transformers (5 GB to fetch)
-	@tools/test_reference.sh $(BUILD)
+	@tools/test_models.sh $(BUILD) --live
 
 check-asan: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/setup.sh build test

@@ -44,9 +44,14 @@ install_packages() {
   done
   [ -n "$missing" ] || return 0
   say "installing:$missing"
-  as_root apt-get update -q >/dev/null || say "apt-get update failed; trying with the package lists as they are"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >/dev/null ||
+  local log; log=$(mktemp)
+  as_root apt-get update -q >"$log" 2>&1 || say "apt-get update failed; trying with the package lists as they are"
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing >>"$log" 2>&1
+  then
+    tail -20 "$log" >&2
     fail "apt-get could not install:$missing"
+  fi
+  rm -f "$log"
 }
 
 look_for_commands() {

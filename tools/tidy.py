@@ -28,7 +28,8 @@ SERVER = {
     "hub": ("net",), "client": ("net",), "store": (),
     "index": ("extract", "store", "client"),
     "http": ("sandbox", "net", "sched", "extract", "proc", "hub", "client", "store", "index"),
-    "cmd": ("sandbox", "net", "sched", "extract", "proc", "hub", "client", "store", "index", "http"),
+    "cmd": ("sandbox", "net", "sched", "extract", "proc", "hub", "client", "store", "index", "http",
+            "compile"),  # `pillion compile` writes the built-in model before there is a program to run
 }
 ROOMS = {**LIBRARY, **SERVER}
 

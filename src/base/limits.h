@@ -12,6 +12,12 @@
 #define PIL_LIMIT_TEXT_BYTES (4 * PIL_MIB)  /* one text: the tokenizer is linear, but nobody embeds 4 MiB at once */
 #define PIL_LIMIT_TEXTS 4096                /* one request: 4,096 vectors of 1,024 values are 80 MB of JSON */
 #define PIL_LIMIT_LINE_BYTES (8 * PIL_MIB)  /* one line of standard input: a JSON-escaped text of the limit above */
+#define PIL_LIMIT_NORMALIZED_BYTES (64 * PIL_MIB) /* a text normalized: NFKD writes at most 11 bytes for one */
+#define PIL_LIMIT_TEMPLATE 64               /* ids that a tokenizer's template puts on one side of a text */
+#define PIL_LIMIT_TOKENIZER_STEPS 64         /* normalizers, or pre-tokenizers, or decoders, in a Sequence */
+#define PIL_LIMIT_ADDED_TOKEN_BYTES 1024    /* one added token: matching costs at most that for each byte of text */
+#define PIL_LIMIT_TOKENIZER_BYTES (256 * PIL_MIB) /* one section of a compiled tokenizer; the largest JSON is 128 MiB */
+#define PIL_LIMIT_ADDED_TOKENS 16384        /* Gemma has about 6,400 */
 
 /* JSON. */
 #define PIL_LIMIT_JSON_DEPTH 32             /* no protocol nests deeper than 6; recursion is bounded by this */
@@ -56,6 +62,7 @@
 #define PIL_LIMIT_WORKERS 256             /* processes; more cores than this want more than one server */
 #define PIL_LIMIT_QUEUE_TOKENS 8000000u   /* estimated tokens that wait before a job is refused: some 24 MB of text */
 #define PIL_LIMIT_HOLD_MS 25000           /* how long a request waits for a model: below the 30 s of usual clients */
+#define PIL_LIMIT_STARTS 5                /* workers that may die before any was ready, until the model is given up */
 #define PIL_LIMIT_LOSSES 16               /* workers that may die under one text for reasons of their own */
 
 /* Frames between the server and a worker: a request of the largest body, or its vectors. */

@@ -1,4 +1,4 @@
-/* cmd.h - the commands of the program. Each is one file cmd_NAME.c that defines one pil_command; commands.c lists them. */
+/* cmd.h - the commands of the program: one file cmd_NAME.c each, which defines a pil_command; commands.c lists them. */
 #ifndef PIL_CMD_CMD_H
 #define PIL_CMD_CMD_H
 
@@ -21,7 +21,7 @@ typedef enum pil_exit {
 } pil_exit;
 
 /* The exit status that belongs to a status of the library, for an error about a model or a file. */
-pil_exit pil_exit_of(pillion_status st);
+int pil_exit_of(pillion_status st);
 
 #define PIL_HELP_BYTES ((size_t)1 << 20) /* ceiling of help, manual page and completion: about 30 kB are in use */
 

@@ -1,4 +1,4 @@
-/* cmd_completion.c - pillion completion: a completion script for the user's shell. Tests: tests/cmd/usage.py. */
+/* cmd_completion.c - pillion completion: a completion script for the user's shell. Tests: tests/cmd/test_usage.py. */
 #include <string.h>
 
 #include "cmd/cmd.h"

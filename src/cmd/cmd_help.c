@@ -1,4 +1,4 @@
-/* cmd_help.c - pillion help: the list of commands, one command's help, or the manual page. Tests: tests/cmd/usage.py. */
+/* cmd_help.c - pillion help: the commands, one command's help, or the manual page. Tests: tests/cmd/test_usage.py. */
 #include "cmd/cmd.h"
 #include "cmd/help.h"
 #include "cmd/say.h"

@@ -1,6 +1,6 @@
 /* commands.c - the list of commands and of roles, and how one is run.
  *
- * A new command is one file cmd_NAME.c, one line in cmd.h and one here. Tests: tests/cmd/usage.py. */
+ * A new command is one file cmd_NAME.c, one line in cmd.h and one here. Tests: tests/cmd/test_usage.py. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,9 +9,8 @@
 #include "cmd/say.h"
 
 static const pil_command *const commands[] = {
-    &pil_cmd_completion,
-    &pil_cmd_help,
-    NULL,
+    &pil_cmd_embed, &pil_cmd_similarity, &pil_cmd_tokenize, &pil_cmd_show, &pil_cmd_compile,
+    &pil_cmd_verify, &pil_cmd_completion, &pil_cmd_help, NULL,
 };
 
 /* Ends with a row without name. */
@@ -45,7 +44,7 @@ const pil_role *pil_role_find(const char *arg) {
     return NULL;
 }
 
-pil_exit pil_exit_of(pillion_status st) {
+int pil_exit_of(pillion_status st) {
     switch (st) {
     case PILLION_OK: return PIL_EXIT_OK;
     case PILLION_E_ARG: return PIL_EXIT_USAGE;

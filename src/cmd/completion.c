@@ -3,7 +3,7 @@
  * Each script knows the commands, the options of each, the words of those with choices, and where file names fit. The
  * files in tools/completion are these outputs; a test compares them. Texts of ours are put between single quotes, so
  * put_quoted() is the one place that escapes.
- * Tests: tests/cmd/usage.py (with bash, and with zsh and fish where they are installed). */
+ * Tests: tests/cmd/test_usage.py (with bash, and with zsh and fish where they are installed). */
 #include <string.h>
 
 #include "cmd/cmd.h"
@@ -115,8 +115,9 @@ static void bash_script(pil_buf *out) {
 
 static void zsh_option(pil_buf *out, const pil_option *o) {
     const char *star = o->type == PIL_OPTION_LIST ? "*" : "";
-    if (o->letter) pil_buf_printf(out, " \\\n            '%s(-%c --%s)'{-%c,--%s}'[", star, o->letter, o->name, o->letter, o->name);
-    else pil_buf_printf(out, " \\\n            '%s--%s[", star, o->name);
+    pil_buf_printf(out, " \\\n            '%s", star);
+    if (o->letter) pil_buf_printf(out, "(-%c --%s)'{-%c,--%s}'[", o->letter, o->name, o->letter, o->name);
+    else pil_buf_printf(out, "--%s[", o->name);
     put_quoted(out, o->help, ZSH_SPECIAL);
     pil_buf_puts(out, "]");
     if (o->type == PIL_OPTION_CHOICE) {
@@ -194,7 +195,8 @@ static void fish_command(pil_buf *out, const pil_command *c) {
     pil_buf_printf(out, "complete -c pillion -n __fish_use_subcommand -a %s -d '", c->name);
     put_quoted(out, c->summary, "\\");
     pil_buf_puts(out, "'\n");
-    pil_buf_printf(out, "complete -c pillion -n '__fish_seen_subcommand_from %s' -s h -l help -d 'show this help'\n", c->name);
+    pil_buf_printf(out, "complete -c pillion -n '__fish_seen_subcommand_from %s' -s h -l help -d 'show this help'\n",
+                   c->name);
     for (const pil_option *o = c->options; o && o->name; o++)
         if (!o->hidden) fish_option(out, c, o);
     if (c->complete == PIL_COMPLETE_FILES)

@@ -2,7 +2,7 @@
  *
  * Both walk pil_commands(); nothing about an option is written twice. docs/pillion.1 is the output of
  * `pillion help --man`, committed so that packages need not run the program; a test compares the two.
- * Tests: tests/cmd/usage.py. */
+ * Tests: tests/cmd/test_usage.py. */
 #include "cmd/help.h"
 
 #include <string.h>
@@ -117,31 +117,34 @@ static void put_option_head(pil_buf *out, const pil_option *o) {
     else if (o->type != PIL_OPTION_FLAG) pil_buf_printf(out, " %s", o->value);
 }
 
-/* The help sentence, then what is allowed, the default and the environment variable in brackets. */
+/* Opens the bracket of remarks, or parts two of them. */
+static void put_remark(pil_buf *out, bool *open) {
+    pil_buf_puts(out, *open ? "; " : " (");
+    *open = true;
+}
+
+/* The help sentence, then in brackets what is allowed, the default and the environment variable. */
 static void put_option_help(pil_buf *out, const pil_option *o) {
+    bool open = false;
     pil_buf_puts(out, o->help);
-    if (o->type == PIL_OPTION_CHOICE) {
-        pil_buf_puts(out, ": ");
-        pil_options_put_choices(out, o->choices);
-    }
-    const char *sep = " (";
-    if (o->type == PIL_OPTION_UINT && o->max) {
-        pil_buf_printf(out, "%s%llu to %llu", sep, (unsigned long long)o->min, (unsigned long long)o->max);
-        sep = "; ";
+    if (o->type == PIL_OPTION_CHOICE || (o->type == PIL_OPTION_UINT && o->max)) {
+        put_remark(out, &open);
+        if (o->type == PIL_OPTION_CHOICE) pil_options_put_choices(out, o->choices);
+        else pil_buf_printf(out, "%llu to %llu", (unsigned long long)o->min, (unsigned long long)o->max);
     }
     if (o->type == PIL_OPTION_LIST) {
-        pil_buf_printf(out, "%smay be repeated", sep);
-        sep = "; ";
+        put_remark(out, &open);
+        pil_buf_puts(out, "may be repeated");
     }
     if (o->fallback) {
-        pil_buf_printf(out, "%sdefault: %s", sep, o->fallback);
-        sep = "; ";
+        put_remark(out, &open);
+        pil_buf_printf(out, "default: %s", o->fallback);
     }
     if (o->env) {
-        pil_buf_printf(out, "%senvironment: %s", sep, o->env);
-        sep = "; ";
+        put_remark(out, &open);
+        pil_buf_printf(out, "environment: %s", o->env);
     }
-    if (sep[0] == ';') pil_buf_putc(out, ')');
+    if (open) pil_buf_putc(out, ')');
 }
 
 static void put_row(pil_buf *out, const char *head, size_t head_n, const char *help, size_t help_n, size_t column) {
@@ -167,7 +170,8 @@ static void put_option(pil_buf *out, const pil_option *o) {
     pil_buf_deinit(&help);
 }
 
-static const pil_option help_option = {.name = "help", .letter = 'h', .type = PIL_OPTION_FLAG, .help = "show this help"};
+static const pil_option help_option = {
+    .name = "help", .letter = 'h', .type = PIL_OPTION_FLAG, .help = "show this help"};
 
 static void put_exits(pil_buf *out) {
     pil_buf_puts(out, "\nExit status:\n");
@@ -184,7 +188,8 @@ static bool has_options(const pil_command *c) {
 }
 
 static void put_usage(pil_buf *out, const pil_command *c) {
-    pil_buf_printf(out, "pillion %s%s%s%s", c->name, has_options(c) ? " [OPTION...]" : "", c->args[0] ? " " : "", c->args);
+    pil_buf_printf(out, "pillion %s%s", c->name, has_options(c) ? " [OPTION...]" : "");
+    if (c->args[0]) pil_buf_printf(out, " %s", c->args);
 }
 
 void pil_help_command(pil_buf *out, const pil_command *c) {
@@ -204,7 +209,8 @@ void pil_help_command(pil_buf *out, const pil_command *c) {
 }
 
 void pil_help_program(pil_buf *out) {
-    pil_buf_printf(out, "pillion %s - %s\n\nUsage: pillion COMMAND [OPTION...] [ARGUMENT...]\n", PILLION_VERSION, summary);
+    pil_buf_printf(out, "pillion %s - %s\n\n", PILLION_VERSION, summary);
+    pil_buf_puts(out, "Usage: pillion COMMAND [OPTION...] [ARGUMENT...]\n");
     put_paragraph(out, intro, sizeof intro - 1);
     pil_buf_puts(out, "\nCommands:\n");
     for (const pil_command *const *c = pil_commands(); *c; c++)
@@ -279,12 +285,13 @@ static void put_troff_command(pil_buf *out, const pil_command *c) {
 
 void pil_help_manual(pil_buf *out) {
     pil_buf_puts(out, ".\\\" Made by 'pillion help --man' from the tables of options. Do not edit.\n");
-    pil_buf_printf(out, ".TH PILLION 1 \"\" \"pillion %s\" \"User Commands\"\n.SH NAME\npillion \\- %s\n", PILLION_VERSION,
-                   summary);
-    pil_buf_puts(out, ".SH SYNOPSIS\n.B pillion\n.I COMMAND\n[\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n.SH DESCRIPTION\n");
+    pil_buf_printf(out, ".TH PILLION 1 \"\" \"pillion %s\" \"User Commands\"\n", PILLION_VERSION);
+    pil_buf_printf(out, ".SH NAME\npillion \\- %s\n", summary);
+    pil_buf_puts(out, ".SH SYNOPSIS\n.B pillion\n.I COMMAND\n[\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n");
+    pil_buf_puts(out, ".SH DESCRIPTION\n");
     put_troff(out, intro, sizeof intro - 1);
-    pil_buf_puts(out, "\n.PP\nOptions and arguments may be mixed; \\-\\- stands before arguments that begin with a dash. "
-                      "Every command answers \\fB\\-\\-help\\fR.\n.SH COMMANDS\n");
+    pil_buf_puts(out, "\n.PP\nOptions and arguments may be mixed; \\-\\- stands before arguments that begin with a "
+                      "dash. Every command answers \\fB\\-\\-help\\fR.\n.SH COMMANDS\n");
     for (const pil_command *const *c = pil_commands(); *c; c++)
         if (!(*c)->hidden) put_troff_command(out, *c);
     pil_buf_puts(out, ".SH EXIT STATUS\n");

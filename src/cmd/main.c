@@ -2,7 +2,8 @@
  *
  * Flow:     --role=NAME (a child process of the server, cmd.h has the list) -> *.py (started as the Python sidecar is:
  *           serve) -> --version, --help -> the command by its name.
- * Not here: what the commands do (cmd_*.c), how options are read (options.c). Tests: tests/cmd/usage.py. */
+ * Not here: what the commands do (cmd_*.c), how options are read (options.c). Tests: tests/cmd/test_usage.py. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,7 +25,15 @@ static int print_help(void) {
     return status;
 }
 
+/* A file that is opened must never land on a closed standard descriptor, where messages or results would go into it.
+ * What stands in fails as a closed one does: it is open for the wrong direction. */
+static void fill_standard_descriptors(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) return;
+}
+
 int main(int argc, char **argv) {
+    fill_standard_descriptors();
     if (argc < 2) {
         pil_say("pillion", "a command is missing; try: echo hello | pillion embed, or: pillion --help");
         return PIL_EXIT_USAGE;

@@ -6,7 +6,7 @@
  *             variable), what was given and what is allowed, in one line.
  * Memory:     strings are borrowed from argv, the environment and the table; lists are owned by pil_options.
  * Not here:   --help, the manual page and completion, which print the same tables (help.c, completion.c).
- * Tests:      tests/cmd/test_options.c, tests/cmd/usage.py. */
+ * Tests:      tests/cmd/test_options.c, tests/cmd/test_usage.py. */
 #include "cmd/options.h"
 
 #include <assert.h>
@@ -60,7 +60,8 @@ static size_t edits(const char *a, const char *b) {
         for (size_t j = 1; j <= m; j++) {
             size_t best = min_size(d[i - 1][j], d[i][j - 1]) + 1;
             best = min_size(best, d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) best = min_size(best, d[i - 2][j - 2] + 1);
+            bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            if (swapped) best = min_size(best, d[i - 2][j - 2] + 1);
             d[i][j] = best;
         }
     }
@@ -136,7 +137,8 @@ static pillion_status not_allowed(const parse *p, const pil_option *o, const cha
     pil_buf_init(&allowed, PIL_KIB);
     pil_options_put_allowed(&allowed, o);
     const char *what = pil_buf_cstr(&allowed);
-    pillion_status st = pil_err_set(p->err, PILLION_E_ARG, "%s: '%.*s' is not %s", from, SHOWN, text, what ? what : "allowed");
+    pillion_status st =
+        pil_err_set(p->err, PILLION_E_ARG, "%s: '%.*s' is not %s", from, SHOWN, text, what ? what : "allowed");
     pil_buf_deinit(&allowed);
     return st;
 }

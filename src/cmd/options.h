@@ -67,7 +67,7 @@ typedef struct pil_command {
     const char *name;          /* "embed" */
     const char *args;          /* "[TEXT...]", or "" */
     const char *summary;       /* one line in lower case for the list of commands */
-    const char *text;          /* prose for --help and the manual page: paragraphs separated by an empty line; or NULL */
+    const char *text;          /* prose for --help and the manual page, paragraphs parted by an empty line; or NULL */
     const char *examples;      /* lines "command<TAB>what it does", or NULL */
     const pil_option *options; /* ends with PIL_OPTION_END; --help is added by the parser */
     size_t values_bytes;       /* sizeof the values */
@@ -89,8 +89,8 @@ typedef struct pil_options {
     size_t n_owned;
 } pil_options;
 
-/* Parses argv[0 .. argc-1] (the command's own name is not among them). Options and arguments may be mixed; "--" ends the
- * options; "-" is an argument. --name VALUE, --name=VALUE, -o VALUE, -oVALUE and joined flags (-qv) are understood.
+/* Parses argv[0 .. argc-1] (the command's own name is not among them). Options and arguments may be mixed; "--" ends
+ * the options; "-" is an argument. --name VALUE, --name=VALUE, -o VALUE, -oVALUE and joined flags (-qv) are understood.
  *   Errors  E_ARG: one line that names the option, what was given and what is allowed. E_NOMEM. */
 PILLION_MUST_USE pillion_status pil_options_parse(pil_options *out, const pil_command *command, int argc, char **argv,
                                                   pillion_error *err);

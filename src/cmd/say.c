@@ -1,5 +1,5 @@
 /* say.c - what the commands say on standard error, and small outputs on standard output. The only file of the commands
- * that writes messages there besides progress.c. Tests: tests/cmd/usage.py. */
+ * that writes messages there besides progress.c. Tests: tests/cmd/test_usage.py. */
 #include "cmd/say.h"
 
 #include <errno.h>

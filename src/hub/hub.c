@@ -33,8 +33,8 @@ typedef struct wanted {
 /* ── Names ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static bool is_path_only(const char *name) {
-    return name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0 || strncmp(name, "~/", 2) == 0 ||
-           strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+    return name[0] == '/' || strncmp(name, "./", 2) == 0 || strncmp(name, "../", 3) == 0 ||
+           strncmp(name, "~/", 2) == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
 /* As the hub's own rule for repository names: letters, digits, ".", "-", "_", and at most one "/". */
@@ -73,7 +73,8 @@ static pillion_status split_name(wanted *w, const char *name, pillion_error *err
     w->repo[n] = '\0';
     snprintf(w->revision, sizeof w->revision, "%s", at ? at + 1 : "main");
     if (!is_repo_name(w->repo) || !is_revision(w->revision))
-        return pil_err_set(err, PILLION_E_ARG, "\"%.80s\" is neither a directory nor a model name (org/name[@revision])", name);
+        return pil_err_set(err, PILLION_E_ARG,
+                           "\"%.80s\" is neither a directory nor a model name (org/name[@revision])", name);
     return PILLION_OK;
 }
 
@@ -119,7 +120,8 @@ static bool newest_snapshot(char *out, size_t out_bytes, const char *dir) {
         struct stat s;
         if (e->d_name[0] == '.' || pil_file_join(path, sizeof path, dir, e->d_name, NULL)) continue;
         if (stat(path, &s) != 0 || !is_complete(path)) continue;
-        bool newer = s.st_mtim.tv_sec > best.tv_sec || (s.st_mtim.tv_sec == best.tv_sec && s.st_mtim.tv_nsec > best.tv_nsec);
+        bool newer = s.st_mtim.tv_sec > best.tv_sec ||
+                     (s.st_mtim.tv_sec == best.tv_sec && s.st_mtim.tv_nsec > best.tv_nsec);
         if (found && !newer) continue;
         found = true;
         best = s.st_mtim;
@@ -134,7 +136,8 @@ static bool find_in_cache(char *out, size_t out_bytes, const char *dir, const wa
     char folder[PATH_MAX], path[PATH_MAX + 160], ref[128];
     char flat[512];
     size_t n = 0;
-    for (const char *s = w->repo; *s; s++) n += (size_t)snprintf(flat + n, sizeof flat - n, *s == '/' ? "--" : "%c", *s);
+    for (const char *s = w->repo; *s; s++)
+        n += (size_t)snprintf(flat + n, sizeof flat - n, *s == '/' ? "--" : "%c", *s);
     if (snprintf(folder, sizeof folder, "%s/models--%s", dir, flat) >= (int)sizeof folder) return false;
     if (!pil_file_is_dir(folder)) return false;
     snprintf(path, sizeof path, "%s/refs/%s", folder, w->revision);
@@ -204,7 +207,8 @@ static void list_caches(char *out, size_t out_bytes, const cache *list, size_t n
         const char *dir = list[i].dir;
         if (i > 0 && strcmp(dir, list[i - 1].dir) == 0) continue;
         bool below = home_bytes > 1 && strncmp(dir, home, home_bytes) == 0 && dir[home_bytes] == '/';
-        int len = snprintf(out + at, out_bytes - at, "%s%s%s", at ? ", " : "", below ? "~" : "", below ? dir + home_bytes : dir);
+        int len = snprintf(out + at, out_bytes - at, "%s%s%s", at ? ", " : "", below ? "~" : "",
+                           below ? dir + home_bytes : dir);
         if (len < 0 || (size_t)len >= out_bytes - at) return;
         at += (size_t)len;
     }
@@ -220,19 +224,22 @@ static pillion_status find_by_name(pil_hub_model *out, const char *name, pillion
     bool incomplete = false, found = false;
     wanted with_org = w;
     bool plain = !strchr(w.repo, '/');
-    if (plain && snprintf(with_org.repo, sizeof with_org.repo, "sentence-transformers/%s", w.repo) >= (int)sizeof with_org.repo)
+    if (plain &&
+        snprintf(with_org.repo, sizeof with_org.repo, "sentence-transformers/%s", w.repo) >= (int)sizeof with_org.repo)
         plain = false;
     for (int pass = plain ? 0 : 1; pass < 2 && !found; pass++) {
         const wanted *now = pass == 0 ? &with_org : &w;
         for (size_t i = 0; i < n && !found; i++)
-            found = (list[i].flat ? find_flat : find_in_cache)(out->path, sizeof out->path, list[i].dir, now, &incomplete);
+            found = (list[i].flat ? find_flat : find_in_cache)(out->path, sizeof out->path, list[i].dir, now,
+                                                               &incomplete);
     }
     out->kind = PIL_HUB_DIRECTORY;
     if (!found) {
         char looked[LOOKED_BYTES];
         list_caches(looked, sizeof looked, list, n);
-        st = pil_err_set(err, PILLION_E_NOT_FOUND, "model \"%.80s\" is %s on this machine: give a directory, or put it in one of %s",
-                         name, incomplete ? "not complete (no model.safetensors)" : "not", looked);
+        st = pil_err_set(err, PILLION_E_NOT_FOUND,
+                         "model \"%.80s\" is %s on this machine: give a directory, or put it in one of %s", name,
+                         incomplete ? "not complete (no model.safetensors)" : "not", looked);
     }
     free(list);
     return st;
@@ -253,7 +260,8 @@ static pillion_status find_path(pil_hub_model *out, const char *name, pillion_er
         out->kind = PIL_HUB_FILE;
         return PILLION_OK;
     }
-    if (!S_ISDIR(s.st_mode)) return pil_err_set(err, PILLION_E_ARG, "%.160s: neither a directory nor a regular file", name);
+    if (!S_ISDIR(s.st_mode))
+        return pil_err_set(err, PILLION_E_ARG, "%.160s: neither a directory nor a regular file", name);
     if (!has_configuration(out->path))
         return pil_err_set(err, PILLION_E_NOT_FOUND, "%.160s: not a model directory: no config.json in it", name);
     out->kind = PIL_HUB_DIRECTORY;

@@ -28,13 +28,15 @@ typedef struct pil_hub_model {
  *      "../" or "~/" is a path and nothing else.
  *   3. PIL_HUB_BUILTIN_NAME, with or without its organisation, when has_builtin.
  *   4. the caches, for "org/name" or "org/name@revision"; a plain name is tried as sentence-transformers/name first.
- *      HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub, HF_HOME, SENTENCE_TRANSFORMERS_HOME, XDG_CACHE_HOME/huggingface/hub,
- *      ~/.cache/huggingface/hub and, in the old flat layout, ~/.cache/torch/sentence_transformers.
+ *      HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME/hub, HF_HOME, SENTENCE_TRANSFORMERS_HOME,
+ *      XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub and, in the old flat layout,
+ *      ~/.cache/torch/sentence_transformers.
  *      In the cache layout refs/REVISION (main unless given) names the snapshot; without it the newest one that is
  *      complete is taken. A snapshot is complete when configuration and safetensors weights are there; links are
  *      followed but never required.
  *   out      unspecified on failure.
- *   Errors   E_NOT_FOUND (one line that names where it was looked for), E_ARG (malformed name), E_LIMIT (path too long).
+ *   Errors   E_NOT_FOUND (one line that names where it was looked for), E_ARG (malformed name), E_LIMIT (path
+ *            too long).
  *   Source   the cache layout of huggingface_hub and the folders of sentence-transformers. */
 pillion_status pil_hub_find(pil_hub_model *out, const char *name, bool has_builtin, pillion_error *err);
 

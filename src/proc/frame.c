@@ -2,7 +2,8 @@
  *
  * Invariants: (1) nothing that was read is used before its length was compared with what is left (base/cursor.h).
  *             (2) counts are bounded by the bytes that must follow, before anything is allocated for them.
- *             (3) what pil_frame_get_reply() lets through is a well-formed answer to what was asked, with finite values.
+ *             (3) what pil_frame_get_reply() lets through is a well-formed answer to what was asked, and its
+ *             vectors are finite.
  * Both ends are one program on one machine, so floats travel as their bytes; little-endian is asserted.
  * Tests: tests/proc/test_frame.c. */
 #include "proc/frame.h"
@@ -16,7 +17,8 @@
 #include "base/limits.h"
 #include "base/utf8.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "frames carry values in memory order, which is little-endian");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "frames carry values in memory order, which is little-endian");
 
 #define NONE UINT32_MAX /* length of an optional string that is absent */
 #define INPUT_TEXT 0
@@ -119,7 +121,8 @@ static void put_item(pil_buf *out, const pillion_item *it) {
     for (size_t i = 0; i < n_strings; i++) put_string(out, it->tokens[i], strlen(it->tokens[i]));
 }
 
-pillion_status pil_frame_put_reply(pil_buf *out, uint64_t id, pillion_status status, const pillion_item *items, size_t n) {
+pillion_status pil_frame_put_reply(pil_buf *out, uint64_t id, pillion_status status, const pillion_item *items,
+                                   size_t n) {
     size_t mark;
     pil_frame_begin(out, PIL_FRAME_REPLY, id, &mark);
     put_u32(out, (uint32_t)status);
@@ -160,7 +163,8 @@ static bool at_end(const pil_cursor *c) { return !c->failed && c->len - c->at < 
 
 static bool is_status(int32_t v) { return v <= 0 && v >= PILLION_E_INTERNAL; }
 
-pillion_status pil_frame_get_header(pil_frame_header *out, const void *bytes, size_t payload_bytes_max, pillion_error *err) {
+pillion_status pil_frame_get_header(pil_frame_header *out, const void *bytes, size_t payload_bytes_max,
+                                    pillion_error *err) {
     pil_cursor c = pil_cursor_over(bytes, PIL_FRAME_HEADER_BYTES);
     uint32_t payload = pil_cursor_u32(&c);
     unsigned version = (unsigned)pil_cursor_uint(&c, 2), type = (unsigned)pil_cursor_uint(&c, 2);
@@ -217,13 +221,15 @@ static pillion_status get_input(pillion_input *in, pil_cursor *c, pillion_error 
 pillion_status pil_frame_get_request(pil_frame_request *out, pil_arena *arena, const void *payload, size_t n,
                                      pillion_error *err) {
     pil_cursor c = pil_cursor_over(payload, n);
-    unsigned op = pil_cursor_u8(&c), normalize = pil_cursor_u8(&c), truncate = pil_cursor_u8(&c), special = pil_cursor_u8(&c);
+    unsigned op = pil_cursor_u8(&c), normalize = pil_cursor_u8(&c), truncate = pil_cursor_u8(&c),
+             special = pil_cursor_u8(&c);
     size_t name_bytes;
     const char *name = get_string(&c, &name_bytes, true);
     uint32_t count = pil_cursor_u32(&c);
     if (c.failed) return bad(err, "length of request");
     if (op < PILLION_OP_EMBED || op > PILLION_OP_INFO) return bad(err, "operation");
-    if (normalize > PILLION_NORMALIZE_MODEL || truncate > PILLION_TRUNCATE_NONE || special > 1) return bad(err, "option");
+    if (normalize > PILLION_NORMALIZE_MODEL || truncate > PILLION_TRUNCATE_NONE || special > 1)
+        return bad(err, "option");
     if (count == 0 || count > (c.len - c.at) / INPUT_BYTES_MIN) return bad(err, "count of inputs");
     pillion_run_options_init(&out->options);
     out->op = (pillion_op)op;
@@ -244,7 +250,8 @@ pillion_status pil_frame_get_request(pil_frame_request *out, pil_arena *arena, c
 }
 
 /* How many values and ids an item must have, given what was asked and how many tokens it claims. */
-static bool counts_fit(const pil_frame_expect *expect, const pillion_item *it, uint32_t n_ids, uint32_t n_strings, bool text) {
+static bool counts_fit(const pil_frame_expect *expect, const pillion_item *it, uint32_t n_ids, uint32_t n_strings,
+                       bool text) {
     uint64_t tokens = it->n_tokens;
     if (it->status) return it->n_values == 0 && n_ids == 0 && n_strings == 0 && !text;
     switch (expect->op) {
@@ -258,7 +265,8 @@ static bool counts_fit(const pil_frame_expect *expect, const pillion_item *it, u
     return false;
 }
 
-static pillion_status get_strings(pillion_item *it, pil_arena *arena, pil_cursor *c, uint32_t count, pillion_error *err) {
+static pillion_status get_strings(pillion_item *it, pil_arena *arena, pil_cursor *c, uint32_t count,
+                                  pillion_error *err) {
     const char **strings = pil_arena_calloc(arena, count, sizeof *strings);
     if (!strings) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     for (uint32_t i = 0; i < count; i++) {

@@ -5,11 +5,11 @@
  * Inside a payload, arrays of 4-byte values start at a multiple of 4 from the payload's start. Types:
  *     READY    worker -> server   u32 dim, u32 hidden, u32 max_tokens, string: pillion_info as JSON
  *     FAILED   worker -> server   i32 status, string: why the model cannot be served
- *     REQUEST  server -> worker   u8 op, normalize, truncate, skip_special; optional string prompt name; u32 n; n times:
- *                                 u32 kind (0 text, 1 ids), u32 count, bytes of the text or i32 ids
- *     REPLY    worker -> server   i32 status, u32 n (0 unless status is OK), n times: i32 status, u32 truncated,
- *                                 u32 n_tokens, u32 n_tokens_all, u64 error_offset, u32 n_values, u32 n_ids, u32 n_token
- *                                 strings, optional string text; then values, ids, strings
+ *     REQUEST  server -> worker   u8 op, normalize, truncate, skip_special; optional string prompt name; u32 n;
+ *                                 n times: u32 kind (0 text, 1 ids), u32 count, bytes of the text or i32 ids
+ *     REPLY    worker -> server   i32 status, u32 n (0 unless status is OK); n times: i32 status, u32 truncated,
+ *                                 u32 n_tokens, u32 n_tokens_all, u64 error_offset, u32 n_values, u32 n_ids,
+ *                                 u32 n_strings, optional string text, then values, ids, strings
  * A string is u32 bytes and the bytes; an optional one has 0xFFFFFFFF for "none". */
 #ifndef PIL_PROC_FRAME_H
 #define PIL_PROC_FRAME_H
@@ -35,7 +35,8 @@ typedef struct pil_frame_header {
 } pil_frame_header;
 
 /* E_FORMAT: another version, an unknown type, or a payload over payload_bytes_max. */
-pillion_status pil_frame_get_header(pil_frame_header *out, const void *bytes, size_t payload_bytes_max, pillion_error *err);
+pillion_status pil_frame_get_header(pil_frame_header *out, const void *bytes, size_t payload_bytes_max,
+                                    pillion_error *err);
 
 /* Writing. Each appends to out (made with a limit); begin and end enclose one frame, *mark is where it began.
  * Return the buffer's sticky status. */
@@ -48,7 +49,8 @@ pillion_status pil_frame_put_failed(pil_buf *out, const pillion_error *why);
 pillion_status pil_frame_put_request(pil_buf *out, pillion_op op, const pillion_run_options *opt, size_t n);
 pillion_status pil_frame_put_input(pil_buf *out, const pillion_input *in);
 /* A whole frame. items are ignored unless status is OK. */
-pillion_status pil_frame_put_reply(pil_buf *out, uint64_t id, pillion_status status, const pillion_item *items, size_t n);
+pillion_status pil_frame_put_reply(pil_buf *out, uint64_t id, pillion_status status, const pillion_item *items,
+                                   size_t n);
 
 /* Reading. Each takes a whole payload, aligned to 4; what it returns is borrowed from the payload and from arena.
  * E_FORMAT names the field that is wrong; E_NOMEM when the arena is exhausted. */

@@ -8,10 +8,11 @@
  *                       ^                     |
  *                       +---- retries <--lost()  (suspects alone; too many losses: done with E_INTERNAL)
  *
- * Invariants: (1) a task is in exactly one place: not handed out (index >= job->next), in `retries`, in one batch, or
- *             done. (2) a batch is in exactly one worker's queue, oldest first, or unused. (3) tasks of one batch share
- *             operation and options. (4) sum(tokens) <= batch_tokens unless the batch is one task. (5) tokens_waiting is
- *             the sum over tasks not handed out and retries. (6) a suspect (strikes > 0) is alone in its batch.
+ * Invariants: (1) a task is in exactly one place: not handed out (index >= job->next_task), in `retries`, in one batch,
+ *             or done. (2) a batch is in exactly one worker's queue, oldest first, or unused. (3) tasks of one batch
+ *             share operation and options. (4) sum(tokens) <= batch_tokens unless the batch is one task.
+ *             (5) tokens_waiting is the sum over tasks not handed out and retries. (6) a suspect (strikes > 0) is alone
+ *             in its batch.
  * Fairness:   the ring gives every job one batch in turn, whatever its size.
  * Not here:   processes (proc/pool.c), wire format (proc/frame.c). Tests: tests/sched/test_sched.c. */
 #include "sched/sched.h"
@@ -318,8 +319,9 @@ void pil_job_destroy(pil_job *j) {
 static bool same_name(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
 
 static bool same_kind(const pil_job *a, const pil_job *b) {
-    return a->op == b->op && a->options.normalize == b->options.normalize && a->options.truncate == b->options.truncate &&
-           a->options.skip_special == b->options.skip_special && same_name(a->options.prompt_name, b->options.prompt_name);
+    return a->op == b->op && a->options.normalize == b->options.normalize &&
+           a->options.truncate == b->options.truncate && a->options.skip_special == b->options.skip_special &&
+           same_name(a->options.prompt_name, b->options.prompt_name);
 }
 
 /* An idle worker; else, while enough waits for everybody, the ready one with the least to do that has room. */
@@ -365,7 +367,8 @@ static void fill_from_retries(pil_sched *s, batch *b, uint32_t tokens_max) {
 
 static void fill_from_waiting(pil_sched *s, batch *b, uint32_t tokens_max) {
     for (pil_job *j; (j = s->waiting.first);) {
-        while (j->next_task < j->n && fits(s, b, &j->tasks[j->next_task], tokens_max)) put(s, b, &j->tasks[j->next_task++]);
+        while (j->next_task < j->n && fits(s, b, &j->tasks[j->next_task], tokens_max))
+            put(s, b, &j->tasks[j->next_task++]);
         bool more = j->next_task < j->n;
         if (more && b->tasks[b->public.n - 1]->job != j) return; /* its first text did not fit: it keeps its turn */
         wait_remove(s, j);

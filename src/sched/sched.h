@@ -18,7 +18,7 @@ typedef struct pil_job pil_job;
 
 typedef struct pil_sched_options {
     uint32_t workers;          /* slots, 1 to PIL_LIMIT_WORKERS; all are absent at first */
-    uint32_t depth;            /* batches that may be with one worker at once: 2 keeps it busy while an answer travels */
+    uint32_t depth; /* batches that may be with one worker at once: 2 keeps it busy while an answer travels */
     uint32_t batch_tokens;     /* estimated tokens of one batch; a longer text runs alone */
     uint64_t queue_tokens_max; /* no job is admitted while this many estimated tokens wait */
     uint64_t hold_ms;          /* how long a job waits while no worker is ready at all */
@@ -105,8 +105,9 @@ void pil_sched_answered(pil_sched *s, uint32_t worker, pil_answer *answer, uint6
 void pil_sched_refused(pil_sched *s, uint32_t worker, pillion_status status);
 
 /* A worker is gone. Its texts go back to the front of the queue.
- *   struck   it died by its own doing while at work: the texts of its oldest batch are suspects and will be tried one
- *            by one. A text that kills a worker when alone gets E_INTERNAL, as does one lost PIL_LIMIT_LOSSES times. */
+ *   struck   it died by its own doing, or broke the format: the texts of its oldest batch are suspects and will be
+ *            tried one by one. A text that kills a worker when alone gets E_INTERNAL, as does one lost
+ *            PIL_LIMIT_LOSSES times. */
 void pil_sched_lost(pil_sched *s, uint32_t worker, bool struck);
 
 /* Ends the jobs that have waited for a worker for too long. */

@@ -21,21 +21,25 @@ enum { FORMAT_JSON, FORMAT_CSV };
 static const char *const formats[] = {"json", "csv", NULL};
 
 static const pil_option options[] = {
-    {.name = "quiet", .letter = 'q', .type = PIL_OPTION_FLAG, .field = offsetof(values, quiet), .env = "PIL_TEST_QUIET", .help = "x"},
+    {.name = "quiet", .letter = 'q', .type = PIL_OPTION_FLAG, .field = offsetof(values, quiet),
+     .env = "PIL_TEST_QUIET", .help = "x"},
     {.name = "verbose", .letter = 'v', .type = PIL_OPTION_FLAG, .field = offsetof(values, verbose), .help = "x"},
     {.name = "prompt", .type = PIL_OPTION_STRING, .field = offsetof(values, prompt), .value = "NAME", .help = "x"},
-    {.name = "output", .letter = 'o', .type = PIL_OPTION_PATH, .field = offsetof(values, output), .value = "FILE", .help = "x"},
+    {.name = "output", .letter = 'o', .type = PIL_OPTION_PATH, .field = offsetof(values, output),
+     .value = "FILE", .help = "x"},
     {.name = "threads", .type = PIL_OPTION_UINT, .field = offsetof(values, threads), .value = "N", .fallback = "1",
      .min = 0, .max = 64, .env = "PIL_TEST_THREADS", .help = "x"},
     {.name = "rows", .type = PIL_OPTION_UINT, .field = offsetof(values, rows), .value = "N", .min = 1, .help = "x"},
-    {.name = "format", .type = PIL_OPTION_CHOICE, .field = offsetof(values, format), .choices = formats, .fallback = "csv", .help = "x"},
+    {.name = "format", .type = PIL_OPTION_CHOICE, .field = offsetof(values, format), .choices = formats,
+     .fallback = "csv", .help = "x"},
     {.name = "listen", .letter = 'l', .type = PIL_OPTION_LIST, .field = offsetof(values, listen), .value = "ADDR",
      .env = "PIL_TEST_LISTEN", .help = "x"},
     PIL_OPTION_END,
 };
 
 static const pil_command command = {
-    .name = "try", .args = "[TEXT...]", .summary = "x", .options = options, .values_bytes = sizeof(values), .args_max = 2};
+    .name = "try", .args = "[TEXT...]", .summary = "x", .options = options, .values_bytes = sizeof(values),
+    .args_max = 2};
 
 /* Parses the words given; the last one is NULL. */
 static pillion_status parse(pil_options *out, pillion_error *err, const char *const *words) {

@@ -18,14 +18,14 @@ typedef struct world {
     char root[64];
 } world;
 
-static const char *const variables[] = {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "SENTENCE_TRANSFORMERS_HOME",
-                                        "XDG_CACHE_HOME", "TORCH_HOME"};
+static const char *const variables[] = {
+    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "SENTENCE_TRANSFORMERS_HOME", "XDG_CACHE_HOME", "TORCH_HOME"};
 
 /* A fresh home directory, and none of the variables set. */
 static int setup(void **state) {
     world *w = calloc(1, sizeof *w);
-    strcpy(w->root, "/tmp/pil-hub-XXXXXX");
-    if (!w || !mkdtemp(w->root)) return -1;
+    snprintf(w->root, sizeof w->root, "/tmp/pil-hub-XXXXXX");
+    if (!mkdtemp(w->root)) return -1;
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) unsetenv(variables[i]);
     setenv("HOME", w->root, 1);
     *state = w;
@@ -208,8 +208,8 @@ static void a_missing_model_names_where_it_was_looked_for(void **state) {
 
 static void names_that_escape_are_refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"a/../b", "a/b/c", "a/.b", ".a/b", "a b", "a/", "a//b", "org/a@../x", "org/a@/etc",
-                                      "org/a@", "a\nb", "@", "--/x", "org/a@v 1"};
+    static const char *const bad[] = {"a/../b",     "a/b/c",      "a/.b",   ".a/b", "a b", "a/",   "a//b",
+                                      "org/a@../x", "org/a@/etc", "org/a@", "a\nb", "@",   "--/x", "org/a@v 1"};
     pil_hub_model m;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         pillion_status st = pil_hub_find(&m, bad[i], true, NULL);

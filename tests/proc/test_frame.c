@@ -48,7 +48,8 @@ static void put_request(world *w) {
     opt.normalize = PILLION_NORMALIZE_MODEL;
     opt.truncate = PILLION_TRUNCATE_ERROR;
     opt.prompt_name = "query";
-    const pillion_input inputs[] = {{.text = "hello\0there", .text_bytes = 11}, {.text = "", .text_bytes = 0}, {.ids = ids, .n_ids = 3}};
+    const pillion_input inputs[] = {
+        {.text = "hello\0there", .text_bytes = 11}, {.text = "", .text_bytes = 0}, {.ids = ids, .n_ids = 3}};
     size_t mark;
     pil_frame_begin(&w->out, PIL_FRAME_REQUEST, 77, &mark);
     pil_frame_put_request(&w->out, PILLION_OP_EMBED, &opt, 3);
@@ -105,7 +106,8 @@ static const float values[4] = {0.5f, -0.25f, 1e-30f, 3.4e38f};
 static const int32_t ids[2] = {0, 5};
 static const char *const tokens[2] = {"[CLS]", "▁the"};
 
-static pillion_status reply(world *w, pil_frame_reply *r, pillion_op op, const pillion_item *items, size_t n, pillion_error *err) {
+static pillion_status reply(world *w, pil_frame_reply *r, pillion_op op, const pillion_item *items, size_t n,
+                            pillion_error *err) {
     pil_buf_clear(&w->out);
     size_t bytes;
     assert_int_equal(pil_frame_put_reply(&w->out, 9, PILLION_OK, items, n), PILLION_OK);
@@ -114,7 +116,8 @@ static pillion_status reply(world *w, pil_frame_reply *r, pillion_op op, const p
     void *kept = pil_arena_alloc(&w->arena, bytes);
     memcpy(kept, p, bytes);
     free(p);
-    return pil_frame_get_reply(r, &w->arena, &(pil_frame_expect){.op = op, .n = n, .dim = 4, .hidden = 2}, kept, bytes, err);
+    return pil_frame_get_reply(r, &w->arena, &(pil_frame_expect){.op = op, .n = n, .dim = 4, .hidden = 2}, kept, bytes,
+                               err);
 }
 
 static void replies_of_every_operation_arrive(void **state) {

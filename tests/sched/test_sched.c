@@ -27,7 +27,8 @@ static int setup_with(void **state, uint32_t workers) {
     pil_sched_options_init(&opt, workers);
     pillion_run_options_init(&w->options);
     memset(w->bytes, 'a', sizeof w->bytes);
-    for (size_t i = 0; i < TEXTS_MAX; i++) w->inputs[i] = (pillion_input){.text = w->bytes, .text_bytes = 24}; /* 10 tokens */
+    for (size_t i = 0; i < TEXTS_MAX; i++)
+        w->inputs[i] = (pillion_input){.text = w->bytes, .text_bytes = 24}; /* 10 tokens */
     *state = w;
     return pil_sched_create(&w->s, &opt, NULL);
 }
@@ -57,8 +58,8 @@ static const pil_batch *next(world *w) {
     return b;
 }
 
-/* Answers the oldest batch of a worker. n_tokens of an item tells its batch and place; error_offset its input, if next()
- * has written it down. */
+/* Answers the oldest batch of a worker. n_tokens of an item tells its batch and place; error_offset its input, if
+ * next() has written it down. */
 static size_t answer(world *w, uint32_t worker) {
     const pil_batch *b = pil_sched_oldest(w->s, worker);
     assert_non_null(b);
@@ -69,7 +70,8 @@ static size_t answer(world *w, uint32_t worker) {
     a->n = n;
     for (size_t i = 0; i < n; i++) {
         a->items[i].n_tokens = (uint32_t)(b->id * 1000 + i);
-        if (w->out[b->id % 1024].id == b->id) a->items[i].error_offset = (uint64_t)(w->out[b->id % 1024].inputs[i] - w->inputs);
+        if (w->out[b->id % 1024].id == b->id)
+            a->items[i].error_offset = (uint64_t)(w->out[b->id % 1024].inputs[i] - w->inputs);
     }
     pil_sched_answered(w->s, worker, a, 1);
     pil_answer_release(a);
@@ -369,7 +371,8 @@ static void a_full_queue_refuses_and_says_so(void **state) {
     submit(w, 0, 9, NULL);
     submit(w, 0, 200, NULL); /* any size is admitted while the queue is below its limit */
     pil_job *j;
-    assert_int_equal(pil_sched_submit(w->s, &j, PILLION_OP_EMBED, &w->options, w->inputs, 1, 0, NULL, &err), PILLION_E_LIMIT);
+    assert_int_equal(pil_sched_submit(w->s, &j, PILLION_OP_EMBED, &w->options, w->inputs, 1, 0, NULL, &err),
+                     PILLION_E_LIMIT);
     assert_null(j);
     assert_error(err, PILLION_E_LIMIT, "queue is full");
 }

@@ -1,0 +1,74 @@
+/* cmd_compile.c - pillion compile: a Hugging Face directory to one compiled file, at a place of the user's choice.
+ *
+ * Other commands compile on their own when they meet a directory, and keep the file in the cache; this one is for
+ * images, packages and the build, which makes the built-in model with it. Tests: tests/cmd/test_models.py. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "cmd/cmd.h"
+#include "cmd/model.h"
+#include "cmd/progress.h"
+#include "cmd/say.h"
+#include "compile/compile.h"
+
+static const char who[] = "pillion compile";
+
+typedef struct compile_values {
+    const char *name;
+    uint64_t precision;
+    bool quiet;
+} compile_values;
+
+static void show(uint64_t done, uint64_t total, void *ud) {
+    pil_progress_update(ud, done, total ? (double)done / (double)total : 0);
+}
+
+static pillion_status check(const compile_values *v, const char *dir, const char *out, pillion_error *err) {
+    if (!pil_file_exists(dir)) return pil_err_set(err, PILLION_E_NOT_FOUND, "%s: no such directory", dir);
+    if (!pil_file_is_dir(dir)) return pil_err_set(err, PILLION_E_ARG, "%s: is not a directory", dir);
+    if (pil_file_is_dir(out)) return pil_err_set(err, PILLION_E_ARG, "%s: is a directory; name the file to write", out);
+    if (v->name && strlen(v->name) >= PIL_NAME_BYTES)
+        return pil_err_set(err, PILLION_E_ARG, "--name: longer than %d bytes", PIL_NAME_BYTES - 1);
+    return PILLION_OK;
+}
+
+static int run(const void *values, char **args, size_t n_args) {
+    const compile_values *v = values;
+    (void)n_args;
+    pillion_error err = {0};
+    pil_progress progress;
+    pil_progress_start(&progress, "compiling", NULL, !v->quiet);
+    pillion_status st = check(v, args[0], args[1], &err);
+    if (!st) st = pil_compile(args[0], args[1], v->name, (pillion_precision)v->precision, show, &progress, &err);
+    pil_progress_stop(&progress);
+    if (st) pil_say(who, "%s", err.text);
+    return pil_exit_of(st);
+}
+
+static const pil_option options[] = {
+    {.name = "name", .type = PIL_OPTION_STRING, .field = offsetof(compile_values, name), .value = "NAME",
+     .help = "what the model is called; without it, as the directory says"},
+    {.name = "precision", .type = PIL_OPTION_CHOICE, .field = offsetof(compile_values, precision), .value = "PRECISION",
+     .choices = pil_precisions, .fallback = "auto", .help = "arithmetic"},
+    {.name = "quiet", .letter = 'q', .type = PIL_OPTION_FLAG, .field = offsetof(compile_values, quiet),
+     .help = "no progress"},
+    PIL_OPTION_END,
+};
+
+const pil_command pil_cmd_compile = {
+    .name = "compile",
+    .args = "DIRECTORY FILE",
+    .summary = "compile a Hugging Face directory into one file",
+    .text = "Every command that takes a model compiles a directory by itself on first use and keeps the result in the "
+            "cache. 'pillion compile' writes the same file where you want it, for example into an image; --model FILE "
+            "then opens it without the directory.",
+    .examples = "pillion compile ./all-mpnet-base-v2 mpnet.f32.safetensors",
+    .options = options,
+    .values_bytes = sizeof(compile_values),
+    .args_min = 2,
+    .args_max = 2,
+    .complete = PIL_COMPLETE_FILES,
+    .run = run,
+};

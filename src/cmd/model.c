@@ -1,0 +1,65 @@
+/* model.c - the model of a command: finding it by name, opening it, and showing when it is compiled for the first time.
+ *
+ * Tests: tests/cmd/test_models.py. */
+#include "cmd/model.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "cmd/builtin.h"
+#include "cmd/cmd.h"
+#include "cmd/progress.h"
+#include "cmd/say.h"
+#include "hub/hub.h"
+
+const char *const pil_precisions[] = {"auto", "f32", "bf16", "int8", NULL};
+
+static void show_compiling(uint64_t done, uint64_t total, void *ud) {
+    pil_progress_update(ud, done, total ? (double)done / (double)total : 0);
+}
+
+static pillion_status open_path(pillion_model **out, const char *path, const pil_model_values *values, bool quiet,
+                                pillion_error *err) {
+    pil_progress progress;
+    pil_progress_start(&progress, "preparing the model for this computer, once", NULL, !quiet);
+    pillion_model_options opt;
+    pillion_model_options_init(&opt);
+    opt.precision = (pillion_precision)values->precision;
+    opt.progress = show_compiling;
+    opt.progress_ud = &progress;
+    pillion_status st = pillion_model_open(out, path, &opt, err);
+    pil_progress_stop(&progress);
+    return st;
+}
+
+/* The built-in model has one precision; asking for another is no reason to use it all the same. */
+static pillion_status open_builtin(pillion_model **out, const pil_model_values *values, pillion_error *err) {
+    size_t n;
+    const void *bytes = pil_builtin_model(&n);
+    pillion_status st = pillion_model_open_memory(out, bytes, n, err);
+    if (st || values->precision == PILLION_PRECISION_AUTO) return st;
+    const char *has = pillion_model_info(*out)->precision, *wanted = pil_precisions[values->precision];
+    if (strcmp(has, wanted) == 0) return PILLION_OK;
+    pillion_model_close(*out);
+    *out = NULL;
+    return pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in %s, not in %s", has, wanted);
+}
+
+int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool quiet) {
+    pillion_error err = {0};
+    pil_hub_model found;
+    size_t builtin_bytes;
+    bool has_builtin = pil_builtin_model(&builtin_bytes) != NULL;
+    *out = NULL;
+    pillion_status st = pil_hub_find(&found, values->model, has_builtin, &err);
+    if (!st) {
+        switch (found.kind) {
+        case PIL_HUB_BUILTIN: st = open_builtin(out, values, &err); break;
+        case PIL_HUB_DIRECTORY:
+        case PIL_HUB_FILE: st = open_path(out, found.path, values, quiet, &err); break;
+        }
+    }
+    if (!st) return PIL_EXIT_OK;
+    pil_say(who, "%s", err.text);
+    return pil_exit_of(st);
+}

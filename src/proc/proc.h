@@ -1,0 +1,105 @@
+/* proc.h - the processes of a server: a pool of workers, and what runs inside the children.
+ *
+ * The server process maps no model and runs no tokenizer. A model directory is compiled by a child ("prepare"), every
+ * text is computed by a worker; both are this program again, started with another first argument. */
+#ifndef PIL_PROC_PROC_H
+#define PIL_PROC_PROC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pillion/pillion.h"
+#include "proc/loop.h"
+#include "sched/sched.h"
+
+/* ── The pool, in the server ────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct pil_pool pil_pool;
+typedef struct pil_ticket pil_ticket;
+
+typedef enum pil_pool_state {
+    PIL_POOL_PREPARING, /* the model is being compiled or mapped */
+    PIL_POOL_READY,     /* at least one worker has proven itself; stays so while workers are replaced */
+    PIL_POOL_FAILED,    /* the model cannot be served: pil_pool_info()->error says why */
+} pil_pool_state;
+
+typedef struct pil_pool_info {
+    pil_pool_state state;
+    uint32_t workers, workers_ready;
+    uint32_t dim, hidden, max_tokens; /* 0 until a worker has been ready once */
+    const char *json;                 /* pillion_info as the first worker told it; NULL until then */
+    size_t json_bytes;
+    uint64_t deaths; /* workers that ended without being told to */
+    uint64_t prepare_done,
+        prepare_total; /* while a directory is compiled: bytes of weights; 0 before the first report */
+    pillion_error error;
+} pil_pool_info;
+
+/* Called from the loop when state changes or the compiling of a directory gets on. */
+typedef void (*pil_pool_fn)(void *ud);
+
+typedef struct pil_pool_options {
+    const char *program;   /* what children execute; NULL: this program */
+    const char *directory; /* a Hugging Face directory, which is compiled first; else */
+    const char *file;      /* a compiled file; else both are NULL: the program's built-in model */
+    pillion_precision precision;
+    uint32_t workers;         /* 1 to PIL_LIMIT_WORKERS */
+    uint32_t batch_tokens;    /* 0: the scheduler's default */
+    pil_pool_fn on_change;    /* may be NULL */
+    void *ud;
+} pil_pool_options;
+
+/* Starts the children; they become ready later. Strings are copied.
+ *   Errors  E_NOMEM. A child that cannot be started is tried again, with growing pauses. */
+pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_options *opt, pillion_error *err);
+/* Ends all children: idle ones by closing their channel, busy ones by force, all of them within a tenth of a second.
+ * Nothing more is computed; on_stopped is called from the loop when the last one is gone. */
+void pil_pool_stop(pil_pool *p, pil_pool_fn on_stopped, void *ud);
+/* Forgets all tickets without calling their on_done, and kills what still runs. Accepts NULL. */
+void pil_pool_destroy(pil_pool *p);
+
+/* Borrowed; up to date until the loop runs again. */
+const pil_pool_info *pil_pool_info_of(const pil_pool *p);
+
+/* The job is over: see pil_job_ended() and pil_job_item(). It is freed after the call. */
+typedef void (*pil_done_fn)(const pil_job *job, void *ud);
+
+/* Has n texts computed. Inputs and options as for pil_sched_submit: borrowed until on_done or pil_pool_cancel.
+ *   on_done  called from the loop, never from inside this call.
+ *   *out     owned by the pool; not valid any more once on_done has been called.
+ *   Errors   E_LIMIT: the queue is full. E_NOMEM. */
+pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, pillion_op op, const pillion_run_options *options,
+                               const pillion_input *inputs, size_t n, pil_done_fn on_done, void *ud,
+                               pillion_error *err);
+/* on_done will not be called. */
+void pil_pool_cancel(pil_pool *p, pil_ticket *t);
+
+/* ── Inside the children ────────────────────────────────────────────────────────────────────────────────────── */
+
+#define PIL_WORKER_FD 3 /* where the frames travel */
+
+typedef struct pil_worker_options {
+    const char *file;   /* a compiled file; NULL: */
+    const void *memory; /* a compiled model in memory */
+    size_t memory_bytes;
+    pillion_precision precision;
+    int fd; /* a socket; PIL_WORKER_FD in a real worker */
+} pil_worker_options;
+
+/* The body of a worker: opens the model, computes a canary text, says READY (or FAILED), then answers requests until
+ * the other end closes. Blocking, one thread. Returns the exit status: 0 when the other end closed. */
+int pil_worker_main(const pil_worker_options *opt);
+
+/* What every child of ours does first: it ends with its parent, and leaves it to the parent to react to Ctrl-C and to
+ * a service manager's signals. */
+void pil_child_begin(void);
+
+/* The body of the child that compiles `directory` if it has to. Writes lines of JSON to fd:
+ *     {"done":1048576,"total":90868376}              now and then
+ *     {"path":"…/model.f32.safetensors"}             in the end, or
+ *     {"error":{"status":-5,"text":"…"}}
+ * Returns the exit status: 0 with a path. */
+int pil_prepare_main(const char *directory, pillion_precision precision, int fd);
+
+#endif

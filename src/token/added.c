@@ -1,0 +1,85 @@
+/* added.c - finds added tokens in a text: the leftmost, and of several there the longest.
+ *
+ * Flow:       skip to a byte that starts some added token -> longest match in the trie -> options single_word, lstrip,
+ *             rstrip -> found(); what lies between goes to gap().
+ * Quirks kept: a match refused by single_word is skipped as a whole. The search goes on behind the match itself, not behind
+ *             the white space that rstrip swallowed, so that another added token may be found inside that space.
+ * Invariant:  linear: a match attempt costs at most PIL_LIMIT_ADDED_TOKEN_BYTES, white space is scanned once each way.
+ * Tests:      tests/token/test_added.c. */
+#include "base/limits.h"
+#include "base/utf8.h"
+#include "token/token_int.h"
+
+static const char *char_before(const char *start, const char *p) {
+    do p--;
+    while (p > start && ((unsigned char)*p & 0xC0) == 0x80);
+    return p;
+}
+
+static bool has_prop(const char *p, uint32_t prop) {
+    uint32_t c;
+    pil_utf8_decode(p, &c);
+    return pil_unicode_props(c) & prop;
+}
+
+/* The longest added token at s; NULL if none. */
+static const pil_tok_added *longest(const pil_tokenizer *t, const pil_trie *trie, const char *s, size_t n, size_t *bytes) {
+    const pil_tok_added *best = NULL;
+    uint32_t at = pil_trie_root(trie);
+    if (n > PIL_LIMIT_ADDED_TOKEN_BYTES) n = PIL_LIMIT_ADDED_TOKEN_BYTES;
+    for (size_t i = 0; i < n; i++) {
+        int32_t value;
+        if (s[i] == 0 || !pil_trie_step(trie, &at, (uint8_t)s[i], &value)) break;
+        if (value < 0 || (size_t)value >= t->n_added) continue;
+        best = &t->added[value];
+        *bytes = i + 1;
+    }
+    return best;
+}
+
+static size_t skip_white(const char *s, size_t n, size_t i) {
+    while (i < n && has_prop(s + i, PIL_U_WHITE)) {
+        uint32_t c;
+        i += pil_utf8_decode(s + i, &c);
+    }
+    return i;
+}
+
+void pil_added_split(const pil_tokenizer *t, const pil_trie *trie, const uint8_t first[256], const char *s, size_t n,
+                     const pil_added_visitor *v) {
+    size_t done = 0;        /* where the next gap starts */
+    size_t white_end = 0;   /* end of the white space that rstrip scanned last */
+    size_t white_start = 1; /* and its start; start > end: none yet */
+    size_t match;
+    for (size_t i = 0; trie->n && i < n;) {
+        const pil_tok_added *a = first[(unsigned char)s[i]] ? longest(t, trie, s + i, n - i, &match) : NULL;
+        if (!a) {
+            i++;
+            continue;
+        }
+        size_t start = i, stop = i + match;
+        i = stop;
+        if (a->flags & PIL_TOK_ADDED_SINGLE_WORD) {
+            if (start > 0 && has_prop(char_before(s, s + start), PIL_U_WORD)) continue;
+            if (stop < n && has_prop(s + stop, PIL_U_WORD)) continue;
+        }
+        if (a->flags & PIL_TOK_ADDED_LSTRIP) {
+            while (start > done) {
+                const char *p = char_before(s, s + start);
+                if (!has_prop(p, PIL_U_WHITE)) break;
+                start = (size_t)(p - s);
+            }
+        }
+        if (a->flags & PIL_TOK_ADDED_RSTRIP) {
+            if (stop < white_start || stop > white_end) {
+                white_start = stop;
+                white_end = skip_white(s, n, stop);
+            }
+            stop = white_end;
+        }
+        if (done < start) v->gap(v->ud, done, start - done);
+        v->found(v->ud, a);
+        done = stop;
+    }
+    if (done < n) v->gap(v->ud, done, n - done);
+}

@@ -1,0 +1,54 @@
+/* charsmap.c - the normalizer Precompiled: sentencepiece's character map, applied the way the reference applies it.
+ *
+ * Quirk kept: sentencepiece replaces the longest match of the byte stream. The reference goes by extended grapheme
+ *             clusters: a cluster shorter than 6 bytes is looked up, and the first, that is the shortest, key that it starts
+ *             with replaces the whole cluster, so that a mapped letter loses its combining mark; otherwise its characters
+ *             are looked up one by one, in the same way.
+ * Invariant:  the map is foreign data: indices are checked (trie.h), and a value that points outside the replacements or
+ *             into the middle of a character counts as no match.
+ * Tests:      tests/token/test_normalize.c. */
+#include <string.h>
+
+#include "base/utf8.h"
+#include "token/token_int.h"
+
+#define CLUSTER_BYTES_MAX 6 /* clusters of at least this are looked up by character */
+
+/* The replacement for the shortest key that s starts with; NULL if none. */
+static const char *look_up(const pil_tokenizer *t, const char *s, size_t n, size_t *replacement_bytes) {
+    uint32_t at = pil_trie_root(&t->charsmap);
+    for (size_t i = 0; i < n; i++) {
+        int32_t value;
+        if (s[i] == 0 || !pil_trie_step(&t->charsmap, &at, (uint8_t)s[i], &value)) return NULL;
+        if (value < 0) continue;
+        if ((size_t)value > t->charsmap_text_bytes) return NULL;
+        const char *r = t->charsmap_text + value;
+        size_t left = t->charsmap_text_bytes - (size_t)value;
+        if (left > 0 && ((unsigned char)*r & 0xC0) == 0x80) return NULL;
+        const char *end = memchr(r, 0, left);
+        *replacement_bytes = end ? (size_t)(end - r) : left;
+        return r;
+    }
+    return NULL;
+}
+
+static void put_chars(const pil_tokenizer *t, pil_buf *out, const char *s, size_t n) {
+    for (size_t i = 0; i < n;) {
+        uint32_t c;
+        size_t step = pil_utf8_decode(s + i, &c), bytes;
+        const char *r = look_up(t, s + i, step, &bytes);
+        pil_buf_append(out, r ? r : s + i, r ? bytes : step);
+        i += step;
+    }
+}
+
+pillion_status pil_charsmap_normalize(const pil_tokenizer *t, pil_buf *out, const char *in, size_t n) {
+    for (size_t i = 0; i < n && !out->failed;) {
+        size_t cluster = pil_unicode_cluster(in + i, n - i), bytes;
+        const char *r = cluster < CLUSTER_BYTES_MAX ? look_up(t, in + i, cluster, &bytes) : NULL;
+        if (r) pil_buf_append(out, r, bytes);
+        else put_chars(t, out, in + i, cluster);
+        i += cluster;
+    }
+    return out->failed;
+}

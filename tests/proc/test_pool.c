@@ -1,0 +1,396 @@
+/* test_pool.c - the pool with workers that crash, hang up, lie or never start. This program is its own worker: started
+ * with --role=worker it speaks frames and does what the text says. */
+#include "support/test.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "proc/frame.h"
+#include "proc/proc.h"
+
+#define DIM 4
+#define N 64
+
+/* ── The worker ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void must_write(const void *bytes, size_t n) {
+    if (write(PIL_WORKER_FD, bytes, n) != (ssize_t)n) _exit(0);
+}
+
+static void must_read(void *bytes, size_t n) {
+    for (size_t at = 0; at < n;) {
+        ssize_t r = read(PIL_WORKER_FD, (char *)bytes + at, n - at);
+        if (r <= 0) _exit(0);
+        at += (size_t)r;
+    }
+}
+
+static bool says(const pillion_input *in, const char *word) {
+    return in->text_bytes == strlen(word) && memcmp(in->text, word, in->text_bytes) == 0;
+}
+
+/* What a text does to its worker. */
+static void act(const pillion_input *in, uint64_t id) {
+    if (says(in, "CRASH")) {
+        signal(SIGSEGV, SIG_DFL); /* sanitizers would make an exit of it */
+        raise(SIGSEGV);
+    }
+    if (says(in, "EXIT")) _exit(7);
+    if (says(in, "KILLED")) kill(getpid(), SIGKILL);
+    if (says(in, "SLOW")) usleep(20000);
+    if (says(in, "RUBBISH")) {
+        must_write("this is not a frame at all, but long enough", 43);
+        pause();
+    }
+    if (says(in, "HUGE")) {
+        unsigned char head[PIL_FRAME_HEADER_BYTES] = {0xff, 0xff, 0xff, 0x0f, PIL_FRAME_VERSION, 0, PIL_FRAME_REPLY, 0};
+        memcpy(head + 8, &id, 8);
+        must_write(head, sizeof head);
+        pause();
+    }
+}
+
+static int fake_worker(const char *model) {
+    static float values[4096][DIM];
+    static pillion_item items[4096];
+    pil_buf out;
+    pil_arena arena;
+    pil_buf_init(&out, 64 * PIL_MIB);
+    pil_arena_init(&arena, 64 * PIL_MIB);
+    if (strcmp(model, "--model=die") == 0) return 9;
+    if (strcmp(model, "--model=bad") == 0) {
+        pil_frame_put_failed(&out, &(pillion_error){.code = PILLION_E_FORMAT, .text = "bad: not a model"});
+        must_write(out.bytes, out.len);
+        return 1;
+    }
+    pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2);
+    must_write(out.bytes, out.len);
+    for (;;) {
+        unsigned char head[PIL_FRAME_HEADER_BYTES];
+        pil_frame_header h;
+        pil_frame_request r;
+        must_read(head, sizeof head);
+        if (pil_frame_get_header(&h, head, PIL_LIMIT_FRAME_BYTES, NULL)) return 1;
+        void *payload = pil_arena_alloc(&arena, h.payload_bytes);
+        must_read(payload, h.payload_bytes);
+        if (pil_frame_get_request(&r, &arena, payload, h.payload_bytes, NULL)) return 1;
+        for (size_t i = 0; i < r.n; i++) {
+            act(&r.inputs[i], h.id);
+            values[i][0] = (float)r.inputs[i].text_bytes;
+            values[i][1] = (float)(unsigned char)r.inputs[i].text[0];
+            items[i] = (pillion_item){.n_tokens = 3, .n_tokens_all = 3, .values = values[i], .n_values = DIM};
+            if (says(&r.inputs[i], "NAN")) values[i][0] = 0.0f / 0.0f;
+        }
+        pil_buf_clear(&out);
+        pil_frame_put_reply(&out, h.id, PILLION_OK, items, r.n);
+        must_write(out.bytes, out.len);
+        pil_arena_reset(&arena);
+    }
+}
+
+static int fake_prepare(const char *source) {
+    puts("{\"done\":5,\"total\":10}");
+    puts("neither JSON nor of use");
+    if (strcmp(source, "--source=broken") == 0)
+        puts("{\"error\":{\"status\":-6,\"text\":\"broken: no such architecture\"}}");
+    else if (strcmp(source, "--source=good") == 0) puts("{\"path\":\"good\"}");
+    fflush(stdout);
+    if (strcmp(source, "--source=crash") == 0) raise(SIGSEGV);
+    return strcmp(source, "--source=broken") == 0;
+}
+
+/* ── The tests ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct world {
+    pil_loop *loop;
+    pil_pool *pool;
+    pillion_run_options options;
+    pillion_input inputs[N];
+    char texts[N][16];
+    size_t expected, done;
+    pillion_status status[N];
+    pil_job_end end;
+    bool wrong;
+} world;
+
+static void too_late(void *ud) {
+    (void)ud;
+    fprintf(stderr, "no answer within 20 seconds\n");
+    abort();
+}
+
+static int setup(void **state) {
+    world *w = calloc(1, sizeof *w);
+    pillion_error err = {0};
+    assert_ok(pil_loop_create(&w->loop, &err), err);
+    pil_timer_start(pil_timer_create(w->loop, too_late, NULL), 20000, 0);
+    pillion_run_options_init(&w->options);
+    for (size_t i = 0; i < N; i++) {
+        snprintf(w->texts[i], sizeof w->texts[i], "%c%.*s", (char)('a' + i % 26), (int)(i % 11), "xxxxxxxxxxxxx");
+        w->inputs[i] = (pillion_input){.text = w->texts[i], .text_bytes = strlen(w->texts[i])};
+    }
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state) {
+    world *w = *state;
+    pil_pool_destroy(w->pool);
+    pil_loop_destroy(w->loop);
+    free(w);
+    return 0;
+}
+
+static void start(world *w, uint32_t workers, const char *directory, const char *file, pil_pool_fn on_change) {
+    pillion_error err = {0};
+    pil_pool_options o = {.directory = directory, .file = file, .workers = workers, .on_change = on_change, .ud = w};
+    assert_ok(pil_pool_create(&w->pool, w->loop, &o, &err), err);
+}
+
+static void say(world *w, size_t i, const char *text) {
+    snprintf(w->texts[i], sizeof w->texts[i], "%s", text);
+    w->inputs[i].text_bytes = strlen(text);
+}
+
+static void on_done(const pil_job *job, void *ud) {
+    world *w = ud;
+    w->end = pil_job_ended(job);
+    for (size_t i = 0; w->end == PIL_JOB_ANSWERED && i < pil_job_count(job); i++) {
+        const pillion_item *it = pil_job_item(job, i);
+        w->status[i] = it->status;
+        if (!it->status && (it->values[0] != (float)w->inputs[i].text_bytes ||
+                            it->values[1] != (float)(unsigned char)w->texts[i][0]))
+            w->wrong = true;
+    }
+    if (++w->done == w->expected) pil_loop_stop(w->loop);
+}
+
+static pil_ticket *submit(world *w, size_t n) {
+    pil_ticket *t;
+    pillion_error err = {0};
+    assert_ok(pil_pool_submit(w->pool, &t, PILLION_OP_EMBED, &w->options, w->inputs, n, on_done, w, &err), err);
+    w->expected++;
+    return t;
+}
+
+static void assert_all_fine(world *w, size_t n) {
+    assert_int_equal(w->end, PIL_JOB_ANSWERED);
+    assert_false(w->wrong);
+    for (size_t i = 0; i < n; i++) assert_int_equal(w->status[i], PILLION_OK);
+}
+
+static void work_given_before_the_workers_are_ready_is_done(void **state) {
+    world *w = *state;
+    start(w, 2, NULL, NULL, NULL);
+    assert_int_equal(pil_pool_info_of(w->pool)->state, PIL_POOL_PREPARING);
+    for (int i = 0; i < 20; i++) submit(w, N);
+    assert_int_equal(w->done, 0);
+    pil_loop_run(w->loop);
+    assert_int_equal(w->done, 20);
+    assert_all_fine(w, N);
+    const pil_pool_info *info = pil_pool_info_of(w->pool);
+    assert_int_equal(info->state, PIL_POOL_READY);
+    assert_int_equal(info->dim, DIM);
+    assert_int_equal(info->max_tokens, 128);
+    assert_int_equal(info->deaths, 0);
+}
+
+/* Calls fn for every living child of this process; returns how many there are. */
+static size_t each_child(void (*fn)(int pid)) {
+    size_t n = 0;
+    DIR *d = opendir("/proc");
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        char path[300], state = 0;
+        int parent = 0, pid = (int)strtol(e->d_name, NULL, 10);
+        snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
+        FILE *f = pid > 0 ? fopen(path, "r") : NULL;
+        if (!f) continue;
+        if (fscanf(f, "%*d (%*[^)]) %c %d", &state, &parent) == 2 && parent == (int)getpid() && state != 'Z') {
+            n++;
+            if (fn) fn(pid);
+        }
+        fclose(f);
+    }
+    closedir(d);
+    return n;
+}
+
+static void kill_it(int pid) { kill(pid, SIGKILL); }
+
+static void deaths_from_outside_are_invisible(void **state) {
+    world *w = *state;
+    start(w, 2, NULL, NULL, NULL);
+    say(w, 3, "SLOW");
+    for (int i = 0; i < 30; i++) submit(w, N);
+    w->expected = 1; /* stop the loop after every answer, and kill a worker then */
+    for (size_t done = 0; done < 30; done = w->done) {
+        pil_loop_run(w->loop);
+        w->expected = w->done + 1;
+        if (w->done % 3 == 0) each_child(kill_it);
+    }
+    assert_int_equal(w->done, 30);
+    assert_all_fine(w, N);
+    assert_true(pil_pool_info_of(w->pool)->deaths > 0);
+}
+
+static void a_poison_text_hurts_only_itself(void **state) {
+    world *w = *state;
+    start(w, 2, NULL, NULL, NULL);
+    for (unsigned round = 0; round < 2; round++) {
+        say(w, 20, round ? "EXIT" : "CRASH");
+        w->done = w->expected = 0;
+        submit(w, N);
+        pil_loop_run(w->loop);
+        assert_int_equal(w->end, PIL_JOB_ANSWERED);
+        assert_false(w->wrong);
+        for (size_t i = 0; i < N; i++) assert_int_equal(w->status[i], i == 20 ? PILLION_E_INTERNAL : PILLION_OK);
+        assert_int_equal(pil_pool_info_of(w->pool)->deaths, 2 * (round + 1));
+    }
+}
+
+static void a_text_under_which_workers_vanish_ends_too(void **state) {
+    world *w = *state;
+    start(w, 2, NULL, NULL, NULL);
+    say(w, 1, "KILLED");
+    submit(w, 2);
+    pil_loop_run(w->loop);
+    assert_int_equal(w->status[1], PILLION_E_INTERNAL);
+    assert_int_equal(pil_pool_info_of(w->pool)->deaths, PIL_LIMIT_LOSSES);
+}
+
+static void a_worker_that_lies_is_replaced(void **state) {
+    static const char *const lies[] = {"RUBBISH", "HUGE"};
+    world *w = *state;
+    start(w, 1, NULL, NULL, NULL);
+    for (size_t i = 0; i < 2; i++) {
+        say(w, 0, lies[i]);
+        w->done = w->expected = 0;
+        submit(w, 1);
+        pil_loop_run(w->loop);
+        assert_int_equal(w->status[0], PILLION_E_INTERNAL);
+        say(w, 0, "fine");
+        w->done = w->expected = 0;
+        submit(w, N);
+        pil_loop_run(w->loop);
+        assert_all_fine(w, N);
+    }
+}
+
+static void a_vector_that_is_no_number_is_an_error_of_its_text(void **state) {
+    world *w = *state;
+    start(w, 1, NULL, NULL, NULL);
+    say(w, 1, "NAN");
+    submit(w, 3);
+    pil_loop_run(w->loop);
+    assert_int_equal(w->status[0], PILLION_OK);
+    assert_int_equal(w->status[1], PILLION_E_NUMERIC);
+    assert_int_equal(w->status[2], PILLION_OK);
+}
+
+static void stop_when_decided(void *ud) {
+    world *w = ud;
+    if (pil_pool_info_of(w->pool)->state != PIL_POOL_PREPARING) pil_loop_stop(w->loop);
+}
+
+static void assert_fails(world *w, const char *directory, const char *file, pillion_status status, const char *part) {
+    start(w, 2, directory, file, stop_when_decided);
+    submit(w, 1);
+    w->expected = 2; /* the answer to this one does not stop the loop */
+    pil_loop_run(w->loop);
+    assert_int_equal(pil_pool_info_of(w->pool)->state, PIL_POOL_FAILED);
+    assert_error(pil_pool_info_of(w->pool)->error, status, part);
+    submit(w, 1); /* and one that comes later; together with the first it does */
+    w->expected = 2;
+    if (w->done < 2) pil_loop_run(w->loop);
+    assert_int_equal(w->done, 2);
+    assert_int_equal(w->end, PIL_JOB_UNAVAILABLE);
+}
+
+static void a_bad_model_fails_the_pool_with_its_reason(void **state) {
+    assert_fails(*state, NULL, "bad", PILLION_E_FORMAT, "bad: not a model");
+}
+
+static void workers_that_never_start_fail_the_pool(void **state) {
+    assert_fails(*state, NULL, "die", PILLION_E_INTERNAL, "exit status 9");
+}
+
+static void a_directory_is_prepared_first(void **state) {
+    world *w = *state;
+    start(w, 1, "good", NULL, NULL);
+    submit(w, N);
+    pil_loop_run(w->loop);
+    assert_all_fine(w, N);
+    assert_int_equal(pil_pool_info_of(w->pool)->prepare_total, 10);
+}
+
+static void a_directory_that_cannot_be_prepared_fails_the_pool(void **state) {
+    assert_fails(*state, "broken", NULL, PILLION_E_UNSUPPORTED, "no such architecture");
+}
+
+static void a_crash_while_preparing_fails_the_pool(void **state) {
+    assert_fails(*state, "crash", NULL, PILLION_E_INTERNAL, "could not be compiled");
+}
+
+static void a_compiler_without_an_answer_fails_the_pool(void **state) {
+    assert_fails(*state, "silent", NULL, PILLION_E_INTERNAL, "could not be compiled");
+}
+
+static void a_cancelled_ticket_is_never_called(void **state) {
+    world *w = *state;
+    start(w, 1, NULL, NULL, NULL);
+    pil_ticket *t = submit(w, N);
+    submit(w, 1);
+    pil_pool_cancel(w->pool, t);
+    w->expected = 1;
+    pil_loop_run(w->loop);
+    assert_int_equal(w->done, 1);
+    t = submit(w, N); /* now with the worker already at it */
+    pil_pool_cancel(w->pool, t);
+    submit(w, 2);
+    w->expected = 2;
+    pil_loop_run(w->loop);
+    assert_int_equal(w->done, 2);
+}
+
+static void stopped(void *ud) { pil_loop_stop(((world *)ud)->loop); }
+
+static void stopping_leaves_no_child(void **state) {
+    world *w = *state;
+    start(w, 3, NULL, NULL, stop_when_decided);
+    pil_loop_run(w->loop);
+    say(w, 0, "RUBBISH"); /* a busy worker, too */
+    submit(w, N);
+    pil_pool_stop(w->pool, stopped, w);
+    uint64_t before = pil_loop_now_ms(w->loop);
+    pil_loop_run(w->loop);
+    assert_true(pil_loop_now_ms(w->loop) - before < 1000);
+    assert_int_equal(each_child(NULL), 0);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--role=worker") == 0) return fake_worker(argc > 3 ? argv[3] : "");
+    if (argc > 1 && strcmp(argv[1], "--role=prepare") == 0) return fake_prepare(argv[3]);
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(work_given_before_the_workers_are_ready_is_done),
+        T(deaths_from_outside_are_invisible),
+        T(a_poison_text_hurts_only_itself),
+        T(a_text_under_which_workers_vanish_ends_too),
+        T(a_worker_that_lies_is_replaced),
+        T(a_vector_that_is_no_number_is_an_error_of_its_text),
+        T(a_bad_model_fails_the_pool_with_its_reason),
+        T(workers_that_never_start_fail_the_pool),
+        T(a_directory_is_prepared_first),
+        T(a_directory_that_cannot_be_prepared_fails_the_pool),
+        T(a_crash_while_preparing_fails_the_pool),
+        T(a_compiler_without_an_answer_fails_the_pool),
+        T(a_cancelled_ticket_is_never_called),
+        T(stopping_leaves_no_child),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
