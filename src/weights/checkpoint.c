@@ -1,9 +1,11 @@
 /* checkpoint.c - the weights of a Hugging Face directory, in one file or in shards, as one set of named tensors.
  *
- * Flow:       model.safetensors? -> that file alone. Else model.safetensors.index.json -> open_shards() opens each file that
- *             weight_map names once -> index_tensors() sorts all tensors by name -> check_map() proves the map.
+ * Flow:       model.safetensors? -> that file alone. Else model.safetensors.index.json -> open_shards() opens each
+ *             file that weight_map names once -> index_tensors() sorts all tensors by name -> check_map() proves the
+ *             map.
  * Invariants: a tensor name is in one file only; every name of weight_map is in the file it names.
- * Source:     the layout of `save_pretrained` in the transformers library: {"metadata":…,"weight_map":{tensor: file}}.
+ * Source:     the layout of `save_pretrained` in the transformers library: {"metadata":…,"weight_map":{tensor:
+ *             file}}.
  * Not here:   pickles (pytorch_model.bin), which can run code and are refused.
  * Tests:      tests/weights/test_checkpoint.c. */
 #include "weights/checkpoint.h"
@@ -77,8 +79,8 @@ static pillion_status open_shards(pil_checkpoint *c, const char *dir, const pil_
     for (void *it = pil_json_first(map); it && !st; it = pil_json_next(map, it)) {
         const char *name = pil_json_string_or(pil_json_value(it), "");
         if (!*name || strchr(name, '/') || strcmp(name, "..") == 0)
-            return pil_err_set(err, PILLION_E_FORMAT, "%s/" INDEX_FILE ": weight_map: \"%.60s\" is not a plain file name", dir,
-                               name);
+            return pil_err_set(err, PILLION_E_FORMAT,
+                               "%s/" INDEX_FILE ": weight_map: \"%.60s\" is not a plain file name", dir, name);
         if (find_file(c, name) < c->n_files) continue;
         if (c->n_files == PIL_LIMIT_SHARDS)
             return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": more than %d files", dir, PIL_LIMIT_SHARDS);
@@ -109,7 +111,8 @@ static pillion_status index_tensors(pil_checkpoint *c, const char *dir, pillion_
     qsort(c->by_name, c->count, sizeof *c->by_name, by_name);
     for (size_t i = 1; i < c->count; i++)
         if (by_name(&c->by_name[i - 1], &c->by_name[i]) == 0)
-            return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%.80s\" is in two shards", dir, c->by_name[i].tensor->name);
+            return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%.80s\" is in two shards", dir,
+                               c->by_name[i].tensor->name);
     return PILLION_OK;
 }
 
@@ -124,8 +127,8 @@ static pillion_status check_map(const pil_checkpoint *c, const char *dir, const 
         const char *name = pil_json_key(it, NULL), *file = pil_json_string_or(pil_json_value(it), "");
         const entry *e = find_entry(c, name);
         if (!e || e->file != find_file(c, file))
-            return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%.60s\" is not in %.60s, where the index says it is", dir,
-                               name, file);
+            return pil_err_set(err, PILLION_E_FORMAT,
+                               "%s: tensor \"%.60s\" is not in %.60s, where the index says it is", dir, name, file);
     }
     return PILLION_OK;
 }
@@ -147,10 +150,11 @@ static pillion_status nothing_there(const char *dir, pillion_error *err) {
     char path[PATH_MAX];
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
         if (pil_file_join(path, sizeof path, dir, pickles[i], err) == PILLION_OK && pil_file_exists(path))
-            return pil_err_set(err, PILLION_E_NOT_FOUND,
-                               "%s: only pytorch_model.bin, a pickle, which can run code and is refused; convert it once: "
-                               "AutoModel.from_pretrained(…).save_pretrained(…)",
-                               dir);
+            return pil_err_set(
+                err, PILLION_E_NOT_FOUND,
+                "%s: only pytorch_model.bin, a pickle, which can run code and is refused; convert it once: "
+                "AutoModel.from_pretrained(…).save_pretrained(…)",
+                dir);
     if (!pil_file_is_dir(dir)) return pil_err_set(err, PILLION_E_NOT_FOUND, "%s: no such directory", dir);
     return pil_err_set(err, PILLION_E_NOT_FOUND, "%s: neither " SINGLE_FILE " nor " INDEX_FILE " is there", dir);
 }

@@ -7,9 +7,10 @@
 
 typedef struct pil_checkpoint pil_checkpoint;
 
-/* model.safetensors is taken when it exists, else the index. Every tensor that the index names must be in the shard it
- * names, and no tensor may be in two shards; pad tensors of our own writer are left out. A shard is a plain file name: it may not leave the directory.
- * E_NOT_FOUND names what is missing and, if only a pickle is there, says that pickles are refused and how to convert. */
+/* model.safetensors is taken when it exists, else the index. Every tensor that the index names must be in the shard
+ * it names, and no tensor may be in two shards; pad tensors of our own writer are left out. A shard is a plain file
+ * name: it may not leave the directory. E_NOT_FOUND names what is missing and, if only a pickle is there, says that
+ * pickles are refused and how to convert. */
 pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pillion_error *err);
 void pil_checkpoint_close(pil_checkpoint *c); /* accepts NULL */
 

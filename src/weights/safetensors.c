@@ -1,11 +1,13 @@
 /* safetensors.c - one safetensors file as read-only named tensors.
  *
- * File:       u64 n (little-endian) | n bytes of JSON {"__metadata__":{…},"name":{"dtype","shape","data_offsets"},…},
- *             maybe ended by spaces | data. Offsets count from the end of the JSON.
- * Flow:       find_header() -> parse the JSON -> read_entries() -> check_layout() sorts by offset and walks -> index.
+ * File:       u64 n (little-endian) | n bytes of JSON
+ *             {"__metadata__":{…},"name":{"dtype","shape","data_offsets"},…}, maybe ended by spaces | data. Offsets
+ *             count from the end of the JSON.
+ * Flow:       find_header() -> parse the JSON -> read_entries() -> check_layout() sorts by offset and walks ->
+ *             index.
  * Invariants: once open, (1) tensors[i] begins where tensors[i-1] ends, the first at 0, the last ends with the file;
- *             (2) bytes == product of dims * element size, computed without overflow; (3) names are unique.
- *             So every tensor lies inside the map and none overlaps another.
+ *             (2) bytes == product of dims * element size, computed without overflow; (3) names are unique. So every
+ *             tensor lies inside the map and none overlaps another.
  * Memory:     names and metadata are borrowed from the JSON tree, which lives until close.
  * Source:     the checks are those of the reference reader (safetensors crate, `SafeTensors::read_metadata`).
  * Not here:   element types and conversion (tensor.c), writing (safetensors_writer.c).
@@ -68,13 +70,15 @@ static pillion_status find_header(pil_safetensors *s, pillion_error *err) {
     uint64_t length = pil_cursor_u64(&c);
     if (c.failed) return pil_err_set(err, PILLION_E_FORMAT, "%zu bytes are too few for a safetensors file", s->n);
     if (length > PIL_LIMIT_SAFETENSORS_HEADER)
-        return pil_err_set(err, PILLION_E_FORMAT, "not a safetensors file: its header would have %llu bytes, the limit is %u",
+        return pil_err_set(err, PILLION_E_FORMAT,
+                           "not a safetensors file: its header would have %llu bytes, the limit is %u",
                            (unsigned long long)length, PIL_LIMIT_SAFETENSORS_HEADER);
     const char *text = pil_cursor_take(&c, (size_t)length);
     if (!text)
         return pil_err_set(err, PILLION_E_FORMAT, "cut short: the header ends at byte %llu, the file has %zu",
                            (unsigned long long)length + LENGTH_BYTES, s->n);
-    if (length == 0 || text[0] != '{') return pil_err_set(err, PILLION_E_FORMAT, "not a safetensors file: no '{' at byte 8");
+    if (length == 0 || text[0] != '{')
+        return pil_err_set(err, PILLION_E_FORMAT, "not a safetensors file: no '{' at byte 8");
     s->data_offset = c.at;
     size_t offset = 0;
     pillion_error why = {0};
@@ -88,7 +92,8 @@ static pillion_status check_metadata(const pil_json *metadata, pillion_error *er
         return pil_err_set(err, PILLION_E_FORMAT, "__metadata__ is not an object");
     for (void *it = pil_json_first(metadata); it; it = pil_json_next(metadata, it))
         if (pil_json_typeof(pil_json_value(it)) != PIL_JSON_STRING)
-            return pil_err_set(err, PILLION_E_FORMAT, "__metadata__: \"%.80s\" is not a string", pil_json_key(it, NULL));
+            return pil_err_set(err, PILLION_E_FORMAT, "__metadata__: \"%.80s\" is not a string",
+                               pil_json_key(it, NULL));
     return PILLION_OK;
 }
 
@@ -97,8 +102,8 @@ static pillion_status read_shape(pil_tensor *t, const pil_json *shape, pillion_e
     if (pil_json_typeof(shape) != PIL_JSON_ARRAY) return bad_tensor(err, t->name, "shape is not an array");
     size_t n = pil_json_count(shape);
     if (n > PIL_TENSOR_DIMS)
-        return pil_err_set(err, PILLION_E_UNSUPPORTED, "tensor \"%.80s\": %zu dimensions, at most %d are supported", t->name,
-                           n, PIL_TENSOR_DIMS);
+        return pil_err_set(err, PILLION_E_UNSUPPORTED, "tensor \"%.80s\": %zu dimensions, at most %d are supported",
+                           t->name, n, PIL_TENSOR_DIMS);
     t->n_dims = (uint32_t)n;
     t->count = 1;
     for (size_t i = 0; i < n; i++) {
@@ -132,8 +137,9 @@ static pillion_status read_entry(pil_tensor *t, const char *name, const pil_json
     if (end > s->n - s->data_offset) return bad_tensor(err, name, "data lies beyond the end of the file");
     if (__builtin_mul_overflow(t->count, (uint64_t)bits, &size_bits)) return bad_tensor(err, name, "shape overflows");
     if (size_bits % 8 || size_bits / 8 != end - begin)
-        return pil_err_set(err, PILLION_E_FORMAT, "tensor \"%.80s\": shape and dtype need %llu bytes, data_offsets has %llu",
-                           name, (unsigned long long)(size_bits / 8), (unsigned long long)(end - begin));
+        return pil_err_set(err, PILLION_E_FORMAT,
+                           "tensor \"%.80s\": shape and dtype need %llu bytes, data_offsets has %llu", name,
+                           (unsigned long long)(size_bits / 8), (unsigned long long)(end - begin));
     t->bytes = (size_t)(end - begin);
     t->data = s->bytes + s->data_offset + begin;
     return PILLION_OK;
@@ -178,7 +184,8 @@ static pillion_status check_layout(pil_safetensors *s, pillion_error *err) {
     const unsigned char *at = s->bytes + s->data_offset;
     for (size_t i = 0; i < s->count; i++) {
         const pil_tensor *t = &s->tensors[i];
-        if (t->data != at) return bad_tensor(err, t->name, "data overlaps or leaves a hole behind the tensor before it");
+        if (t->data != at)
+            return bad_tensor(err, t->name, "data overlaps or leaves a hole behind the tensor before it");
         at += t->bytes;
     }
     if (at != s->bytes + s->n)

@@ -1,12 +1,13 @@
 /* safetensors_writer.c - writing one safetensors file in place, through a map of the temporary file.
  *
- * Flow:       metadata() and declare() collect -> layout() chooses offsets, writes the header, reserves every byte on disk
- *             and maps it -> the caller fills tensors -> commit() syncs and renames, abort() leaves nothing behind.
- * Invariants: (1) data_offset is a multiple of 4096 and every tensor starts at a multiple of 64, so that the kernels may
- *             read the mapped file directly. (2) Blocks are reserved before the map is touched: a full disk is an error
- *             of layout(), not a SIGBUS. (3) Nothing is visible under the final name before commit.
- * Why a map:  packed weights go straight to the page cache, and what was written can be opened, run and digested before
- *             anybody sees it.
+ * Flow:       metadata() and declare() collect -> layout() chooses offsets, writes the header, reserves every byte
+ *             on disk and maps it -> the caller fills tensors -> commit() syncs and renames, abort() leaves nothing
+ *             behind.
+ * Invariants: (1) data_offset is a multiple of 4096 and every tensor starts at a multiple of 64, so that the kernels
+ *             may read the mapped file directly. (2) Blocks are reserved before the map is touched: a full disk is
+ *             an error of layout(), not a SIGBUS. (3) Nothing is visible under the final name before commit.
+ * Why a map:  packed weights go straight to the page cache, and what was written can be opened, run and digested
+ *             before anybody sees it.
  * Tests:      tests/weights/test_writer.c. */
 #include <assert.h>
 #include <errno.h>

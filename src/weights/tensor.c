@@ -93,6 +93,6 @@ pillion_status pil_tensor_read_f32(const pil_tensor *t, uint64_t first, size_t c
     case PIL_DTYPE_OTHER:
     case PIL_DTYPE_COUNT: break;
     }
-    return pil_err_set(err, PILLION_E_UNSUPPORTED, "tensor \"%.96s\" has type %s; F32, F16, BF16 and F64 can be read", t->name,
-                       pil_dtype_name(t->dtype));
+    return pil_err_set(err, PILLION_E_UNSUPPORTED, "tensor \"%.96s\" has type %s; F32, F16, BF16 and F64 can be read",
+                       t->name, pil_dtype_name(t->dtype));
 }

@@ -67,7 +67,8 @@ static void tensors_are_found_by_name_and_in_order_of_offset(void **state) {
 static void files_without_tensors_scalars_and_empty_tensors_are_valid(void **state) {
     (void)state;
     assert_int_equal(open_header("{}", 0).code, PILLION_OK);
-    assert_int_equal(open_header("{\"s\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4).code, PILLION_OK);
+    assert_int_equal(open_header("{\"s\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4).code,
+                     PILLION_OK);
     assert_int_equal(open_header("{\"s\":{\"dtype\":\"F32\",\"shape\":[0,7],\"data_offsets\":[0,0]},"
                                  "\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
                                  "\"u\":{\"dtype\":\"F32\",\"shape\":[3,0],\"data_offsets\":[4,4]}}",
@@ -135,7 +136,8 @@ static void hostile_headers_are_refused_with_a_reason(void **state) {
         {"{" TENSOR("x", "U8", "[4]", "[0,4]") "," TENSOR("y", "U8", "[4]", "[3,7]") "}", 7, "overlaps"},
         {"{" TENSOR("x", "U8", "[4]", "[0,4]") "," TENSOR("y", "U8", "[4]", "[0,4]") "}", 4, "overlaps"},
         {"{" TENSOR("x", "U8", "[4]", "[0,4]") "," TENSOR("y", "U8", "[4]", "[5,9]") "}", 9, "hole"},
-        {"{\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", 0, "nested deeper"},
+        {"{\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}", 0,
+         "nested deeper"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pillion_error err = open_header(cases[i].header, cases[i].data_bytes);
@@ -146,7 +148,8 @@ static void hostile_headers_are_refused_with_a_reason(void **state) {
 
 static void wrong_header_sizes_are_refused(void **state) {
     (void)state;
-    static const uint64_t sizes[] = {0, 1, 3, 100, 1000000, 100000000, 100000001, UINT64_MAX, UINT64_MAX - 7, INT64_MAX};
+    static const uint64_t sizes[] = {0,        1, 3, 100, 1000000, 100000000, 100000001, UINT64_MAX, UINT64_MAX - 7,
+                                     INT64_MAX};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t n;
         unsigned char *file = make_file("{}", 0, &n);
@@ -227,14 +230,15 @@ static void the_path_stands_in_every_error_of_a_file(void **state) {
 
 static void a_header_of_two_hundred_tensors_opens_without_a_noticeable_wait(void **state) {
     (void)state;
-    char *header = malloc(64 * 1024);
-    size_t at = (size_t)sprintf(header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    char *header = NULL;
+    size_t header_bytes;
+    FILE *f = open_memstream(&header, &header_bytes);
+    fprintf(f, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (int i = 0; i < 200; i++)
-        at += (size_t)sprintf(header + at,
-                              ",\"roberta.encoder.layer.%d.attention.output.LayerNorm.weight\":{\"dtype\":\"F32\",\"shape\":"
-                              "[1,2],\"data_offsets\":[%d,%d]}",
-                              i, 8 * i, 8 * i + 8);
-    sprintf(header + at, "}");
+        fprintf(f, ",\"roberta.encoder.layer.%d.attention.output.LayerNorm.weight\":{\"dtype\":\"F32\",\"shape\":"
+                   "[1,2],\"data_offsets\":[%d,%d]}", i, 8 * i, 8 * i + 8);
+    fprintf(f, "}");
+    fclose(f);
     size_t n;
     unsigned char *file = make_file(header, 1600, &n);
     double best_ms = 1e9;
