@@ -1,0 +1,193 @@
+/* compiled.c - opening a compiled file, and saying whether it is whole, fresh and still sings.
+ *
+ * Flow:       safetensors checks every offset -> format version -> checksum of header and tokenizer tables ->
+ *             configuration, tokenizer and network are bound, each with its own checks. No weight is touched.
+ * Invariants: what opening does not prove (single weights) the canary and the full digest do: pil_compiled_sing is a
+ *             short forward pass, pil_compiled_verify reads every byte.
+ * Tests:      tests/compile/test_compiled.c, fuzz/fuzz_compiled.c. */
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/sha256.h"
+#include "compile/checksum.h"
+#include "compile/compile_int.h"
+
+/* How far a component of the canary's unit vector may move between processors: kernels of different tiers sum in
+ * different orders (about 1e-6); a damaged weight that matters moves it by far more. */
+#define CANARY_TOLERANCE 1e-4f
+
+/* ── Digests ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Where the value of a metadata key stands in the raw header; 0 when it is not there with n bytes. */
+static size_t value_offset(const unsigned char *header, size_t header_bytes, const char *key, size_t n) {
+    char quoted[64];
+    int k = snprintf(quoted, sizeof quoted, "\"%s\":\"", key);
+    const unsigned char *at = memmem(header, header_bytes, quoted, (size_t)k);
+    if (!at) return 0;
+    size_t begin = (size_t)(at - header) + (size_t)k;
+    return header_bytes - begin > n && header[begin + n] == '"' ? begin : 0;
+}
+
+pillion_status pil_compiled_tables(const pil_safetensors *file, char out[PIL_CHECKSUM_HEX], pillion_error *err) {
+    size_t n, header;
+    const unsigned char *bytes = pil_safetensors_bytes(file, &n, &header);
+    const pil_tensor *tokenizer = pil_safetensors_find(file, "tokenizer");
+    size_t first = value_offset(bytes, header, PIL_META_TABLES, PIL_CHECKSUM_HEX - 1);
+    size_t second = value_offset(bytes, header, PIL_META_DATA, PIL_SHA256_HEX - 1);
+    size_t first_end = first + PIL_CHECKSUM_HEX - 1, second_end = second + PIL_SHA256_HEX - 1;
+    if (!first || second < first_end || !tokenizer)
+        return pil_err_set(err, PILLION_E_FORMAT, "not a compiled file of pillion, or damaged: no digests");
+    uint64_t sum = pil_checksum(bytes, first, 0);
+    sum = pil_checksum(bytes + first_end, second - first_end, sum);
+    sum = pil_checksum(bytes + second_end, header - second_end, sum);
+    sum = pil_checksum(tokenizer->data, tokenizer->bytes, sum);
+    snprintf(out, PIL_CHECKSUM_HEX, "%016llx", (unsigned long long)sum);
+    return PILLION_OK;
+}
+
+static pillion_status check_identity(const pil_safetensors *file, pillion_error *err) {
+    const char *format = pil_safetensors_metadata(file, PIL_META_FORMAT);
+    if (!format) return pil_err_set(err, PILLION_E_FORMAT, "not a compiled file of pillion");
+    if (strcmp(format, PIL_COMPILED_FORMAT) != 0)
+        return pil_err_set(err, PILLION_E_STALE, "compiled in format %.16s, this version reads " PIL_COMPILED_FORMAT
+                           "; compile it again", format);
+    char tables[PIL_CHECKSUM_HEX];
+    pillion_status st = pil_compiled_tables(file, tables, err);
+    if (st) return st;
+    const char *stored = pil_safetensors_metadata(file, PIL_META_TABLES);
+    if (!stored || strcmp(stored, tables) != 0)
+        return pil_err_set(err, PILLION_E_FORMAT, "damaged: header or tokenizer differ from their checksum");
+    return PILLION_OK;
+}
+
+/* ── Opening ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static pillion_status read_config(pil_compiled *c, pillion_error *err) {
+    const char *text = pil_safetensors_metadata(c->file, PIL_META_CONFIG);
+    if (!text) return pil_err_set(err, PILLION_E_FORMAT, "no configuration");
+    pil_json *json;
+    pillion_status st = pil_json_parse(&json, text, strlen(text), NULL, err);
+    if (!st) st = pil_config_from_json(&c->config, json, err);
+    pil_json_free(json);
+    return st;
+}
+
+static pillion_status open_tokenizer(pil_compiled *c, pillion_error *err) {
+    const pil_tensor *t = pil_safetensors_find(c->file, "tokenizer");
+    if (!t || t->dtype != PIL_DTYPE_U8 || (uintptr_t)t->data % 64 != 0)
+        return pil_err_set(err, PILLION_E_FORMAT, "tensor \"tokenizer\" is missing or not aligned bytes");
+    return pil_tokenizer_open(&c->tokenizer, t->data, t->bytes, err);
+}
+
+static pillion_status check_canary(const pil_compiled *c, pillion_error *err) {
+    const pil_tensor *t = pil_safetensors_find(c->file, "canary");
+    if (!t || t->dtype != PIL_DTYPE_F32 || t->n_dims != 1 || t->dims[0] != pil_config_dim(&c->config))
+        return pil_err_set(err, PILLION_E_FORMAT, "tensor \"canary\" is missing or of another shape");
+    return PILLION_OK;
+}
+
+/* Takes over file, whatever happens. */
+static pillion_status open_file(pil_compiled *out, pil_safetensors *file, pillion_error *err) {
+    *out = (pil_compiled){.file = file};
+    pillion_status st = check_identity(file, err);
+    if (!st) st = read_config(out, err);
+    if (!st) st = open_tokenizer(out, err);
+    if (!st) st = pil_network_create(&out->network, &out->config, file, err);
+    if (!st) st = check_canary(out, err);
+    if (!st) {
+        const char *source = pil_safetensors_metadata(file, PIL_META_SOURCE);
+        out->source = source ? source : "";
+        out->precision = pil_safetensors_metadata(file, PIL_META_PRECISION);
+        if (!out->precision) st = pil_err_set(err, PILLION_E_FORMAT, "no precision");
+    }
+    if (st) pil_compiled_close(out);
+    return st;
+}
+
+pillion_status pil_compiled_open(pil_compiled *out, const char *path, pillion_error *err) {
+    *out = (pil_compiled){0};
+    pil_safetensors *file;
+    pillion_status st = pil_safetensors_open(&file, path, err);
+    if (st) return st;
+    pillion_error why = {0};
+    st = open_file(out, file, &why);
+    if (st) pil_err_set(err, st, "%s: %s", path, why.text);
+    return st;
+}
+
+pillion_status pil_compiled_open_memory(pil_compiled *out, const void *bytes, size_t n, pillion_error *err) {
+    *out = (pil_compiled){0};
+    if ((uintptr_t)bytes % 64 != 0)
+        return pil_err_set(err, PILLION_E_ARG, "a model in memory must be aligned to 64 bytes");
+    pil_safetensors *file;
+    pillion_status st = pil_safetensors_open_memory(&file, bytes, n, err);
+    return st ? st : open_file(out, file, err);
+}
+
+void pil_compiled_close(pil_compiled *c) {
+    pil_network_destroy(c->network);
+    pil_tokenizer_close(c->tokenizer);
+    pil_safetensors_close(c->file);
+    *c = (pil_compiled){0};
+}
+
+/* ── Freshness ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static pillion_status check_file(const char *dir, const pil_json *entry, pillion_error *err) {
+    char path[PATH_MAX], now[PIL_STAMP_BYTES];
+    const char *name = pil_json_string_or(pil_json_get(entry, "name"), "");
+    const char *then = pil_json_string_or(pil_json_get(entry, "stamp"), "");
+    pillion_status st = pil_file_join(path, sizeof path, dir, name, err);
+    if (!st) st = pil_source_stamp(now, path, err);
+    if (st || strcmp(now, then) == 0) return st;
+    return pil_err_set(err, PILLION_E_STALE, "%s %s since the model was compiled", path,
+                       !*now ? "disappeared" : *then ? "changed" : "appeared");
+}
+
+pillion_status pil_compiled_fresh(const pil_compiled *c, const char *dir, pillion_error *err) {
+    const char *text = pil_safetensors_metadata(c->file, PIL_META_FILES);
+    pil_json *files = NULL;
+    if (!text || pil_json_parse(&files, text, strlen(text), NULL, NULL) || pil_json_count(files) == 0) {
+        pil_json_free(files);
+        return pil_err_set(err, PILLION_E_STALE, "%s: the compiled file does not say what it was made from", dir);
+    }
+    pillion_status st = PILLION_OK;
+    for (size_t i = 0; !st && i < pil_json_count(files); i++) st = check_file(dir, pil_json_at(files, i), err);
+    pil_json_free(files);
+    return st;
+}
+
+/* ── Proofs ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+pillion_status pil_compiled_sing(const pil_compiled *c, pillion_error *err) {
+    const pil_tensor *t = pil_safetensors_find(c->file, "canary");
+    uint32_t dim = pil_config_dim(&c->config);
+    float *now = calloc(dim, sizeof *now);
+    if (!now) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    pillion_error why = {0};
+    pillion_status st = pil_canary_embed(c->network, &c->config, c->tokenizer, now, &why);
+    const float *then = t->data;
+    for (uint32_t i = 0; !st && i < dim; i++)
+        if (!(fabsf(now[i] - then[i]) <= CANARY_TOLERANCE))
+            st = pil_err_set(&why, PILLION_E_FORMAT, "the canary text's vector is not the stored one");
+    free(now);
+    if (!st) return PILLION_OK;
+    return pil_err_set(err, st == PILLION_E_NOMEM ? st : PILLION_E_FORMAT, "damaged: %s", why.text);
+}
+
+pillion_status pil_compiled_verify(const pil_compiled *c, pillion_error *err) {
+    size_t n, header;
+    const unsigned char *bytes = pil_safetensors_bytes(c->file, &n, &header);
+    const char *stored = pil_safetensors_metadata(c->file, PIL_META_DATA);
+    char now[PIL_SHA256_HEX];
+    pil_sha256_of(bytes + header, n - header, now);
+    if (!stored || strcmp(stored, now) != 0)
+        return pil_err_set(err, PILLION_E_FORMAT, "damaged: the data differ from their SHA-256 digest");
+    return pil_compiled_sing(c, err);
+}
