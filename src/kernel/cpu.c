@@ -51,7 +51,8 @@ static bool has(unsigned value, unsigned bits) { return (value & bits) == bits; 
 static bool has_avx2(void) {
     unsigned a, b, c, d, b7;
     if (!__get_cpuid_count(7, 0, &a, &b7, &c, &d) || !__get_cpuid(1, &a, &b, &c, &d)) return false;
-    return has(c, LEAF1_ECX_FMA | LEAF1_ECX_AVX | LEAF1_ECX_F16C) && has(b7, LEAF7_EBX_AVX2) && has(os_state(), XCR0_YMM);
+    return has(c, LEAF1_ECX_FMA | LEAF1_ECX_AVX | LEAF1_ECX_F16C) && has(b7, LEAF7_EBX_AVX2) &&
+           has(os_state(), XCR0_YMM);
 }
 
 static bool has_avx512(void) {
@@ -63,7 +64,16 @@ static bool has_avx512(void) {
 
 static const tier tiers[] = {
     {"ref", pil_kernel_init_ref, always},
+    {"avx2", pil_kernel_init_avx2, has_avx2},
     {"avx512", pil_kernel_init_avx512, has_avx512},
+};
+
+#elif defined(__aarch64__)
+
+/* Advanced SIMD with f32 and f64 arithmetic is part of every AArch64 processor that runs a general operating system. */
+static const tier tiers[] = {
+    {"ref", pil_kernel_init_ref, always},
+    {"neon", pil_kernel_init_neon, always},
 };
 
 #else

@@ -20,8 +20,8 @@ typedef struct pil_gemm_f32 {
     size_t m, n, k;
     const float *a; /* [m, k], row stride lda */
     size_t lda;
-    const float *w;    /* packed [ceil(n/16)][k][16], 64-byte aligned, columns beyond n are zero */
-    const float *bias; /* [n] or NULL */
+    const float *w;        /* packed [ceil(n/16)][k][16], 64-byte aligned, columns beyond n are zero */
+    const float *bias;     /* [n] or NULL */
     const float *residual; /* [m, n] with row stride ldc, or NULL; may be equal to c */
     float *c;              /* [m, n], row stride ldc */
     size_t ldc;
@@ -36,8 +36,9 @@ typedef struct pil_attention_f32 {
     float *out; /* [n_tokens, head_dim], row stride ld_out; may not overlap q, k, v */
     size_t ld_out;
     float scale;
-    const float *rel_bias; /* NULL, or rel_bias[j - i] is added for query i and key j, -(n_tokens-1) <= j-i < n_tokens */
-    float *scratch;        /* pil_kernels.attention_scratch(n_tokens, head_dim) floats, 64-byte aligned */
+    const float
+        *rel_bias;  /* NULL, or rel_bias[j - i] is added for query i and key j, -(n_tokens-1) <= j-i < n_tokens */
+    float *scratch; /* pil_kernels.attention_scratch(n_tokens, head_dim) floats, 64-byte aligned */
 } pil_attention_f32;
 
 /* What a precision needs from a tier. gemm is NULL where the tier (or this version) has none. */
@@ -81,7 +82,9 @@ const pil_kernels *pil_kernels_tier(const char *name);
 /* Packs w [n, k] row-major into out [ceil(n/16)][k][16]; columns beyond n become zero. */
 void pil_pack_f32(float *out, const float *w, size_t n, size_t k);
 /* Floats that pil_pack_f32 writes. */
-static inline size_t pil_pack_f32_count(size_t n, size_t k) { return (n + PIL_TILE_N - 1) / PIL_TILE_N * PIL_TILE_N * k; }
+static inline size_t pil_pack_f32_count(size_t n, size_t k) {
+    return (n + PIL_TILE_N - 1) / PIL_TILE_N * PIL_TILE_N * k;
+}
 
 /* IEEE binary16 and bfloat16 to f32, exact. */
 float pil_f16_to_f32(uint16_t h);

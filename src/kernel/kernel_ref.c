@@ -101,7 +101,7 @@ static void gelu_tanh_f32(float *x, size_t n) {
 }
 
 static void relu_f32(float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] = x[i] > 0 ? x[i] : 0;
+    for (size_t i = 0; i < n; i++) x[i] = x[i] < 0 ? 0 : x[i]; /* NaN stays */
 }
 
 static void tanh_f32(float *x, size_t n) {
