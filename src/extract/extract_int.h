@@ -94,6 +94,10 @@ typedef struct pil_extraction {
 void pil_tool_run(pil_extraction *x, const pil_tool_job *job, pil_tool_result *result);
 /* A fault for an end that is about us and not about the document (no cage, no start, deadline); true for the others. */
 bool pil_tool_check(const pil_tool_job *job, const pil_tool_result *result, pil_fault *fault);
+/* It ended by itself, with status 0, and did not say that memory was short. */
+bool pil_tool_did_well(const pil_tool_result *result);
+/* Whether these words are among those that it wrote on descriptor 2. */
+bool pil_tool_said(const pil_tool_result *result, const char *words);
 
 /* ── pdf.c ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 

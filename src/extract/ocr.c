@@ -128,7 +128,7 @@ static bool draw(pil_extraction *x, int image, size_t number, bool *drawn, pil_f
     pil_buf_init(&r.output, PIL_LIMIT_TOOL_WORDS);
     pil_tool_run(x, &job, &r);
     bool ok = page_failed_alone(x, &r) || pil_tool_check(&job, &r, fault);
-    *drawn = ok && r.end == PIL_TOOL_EXITED && r.value == 0 && fstat(image, &s) == 0 && s.st_size > 0;
+    *drawn = ok && pil_tool_did_well(&r) && fstat(image, &s) == 0 && s.st_size > 0;
     pil_buf_deinit(&r.output);
     pil_buf_deinit(&r.words);
     return ok;
@@ -192,7 +192,7 @@ static bool recognise(pil_extraction *x, int image, const char *language, bool f
     pil_buf_init(&r.output, PIL_LIMIT_DOCUMENT_TEXT);
     pil_tool_run(x, &job, &r);
     bool ok = page_failed_alone(x, &r) || pil_tool_check(&job, &r, fault);
-    page->failed = r.end != PIL_TOOL_EXITED || r.value != 0;
+    page->failed = !pil_tool_did_well(&r);
     if (ok && !page->failed) ok = add_words(&r.output, out, page, fault);
     pil_buf_deinit(&r.output);
     pil_buf_deinit(&r.words);

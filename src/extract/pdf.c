@@ -34,10 +34,6 @@ static pil_tool_job poppler_job(const pil_extraction *x, pil_tool tool) {
                           .deadline_ns = x->deadline_ns};
 }
 
-static bool said(const pil_tool_result *r, const char *words) {
-    return r->words.len > 0 && memmem(r->words.bytes, r->words.len, words, strlen(words)) != NULL;
-}
-
 /* ── How many pages ─────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* The last line "Pages:  12": what stands above it are strings of the document, which may look like one. */
@@ -57,13 +53,13 @@ static bool find_page_count(pil_buf *output, size_t *n_pages) {
 }
 
 static bool judge_info(pil_tool_result *r, size_t *n_pages, pil_fault *fault) {
-    if (r->end == PIL_TOOL_EXITED && r->value == 0 && find_page_count(&r->output, n_pages)) {
+    if (pil_tool_did_well(r) && find_page_count(&r->output, n_pages)) {
         if (*n_pages <= PIL_LIMIT_DOCUMENT_PAGES) return true;
         return pil_fault_set(fault, PIL_EXTRACT_TOO_LARGE, "the document has %zu pages, the limit is %d", *n_pages,
                              PIL_LIMIT_DOCUMENT_PAGES);
     }
-    if (said(r, "Incorrect password")) return pil_fault_set(fault, PIL_EXTRACT_ENCRYPTED, "the PDF asks for a password");
-    if (r->end == PIL_TOOL_EXITED && said(r, "the last page (0)")) { /* opened, and has none */
+    if (pil_tool_said(r, "Incorrect password")) return pil_fault_set(fault, PIL_EXTRACT_ENCRYPTED, "the PDF asks for a password");
+    if (r->end == PIL_TOOL_EXITED && pil_tool_said(r, "the last page (0)")) { /* opened, and has none */
         *n_pages = 0;
         return true;
     }
@@ -145,7 +141,7 @@ static bool read_one_by_one(pil_extraction *x, pil_pages *out, pil_fault *fault)
     for (size_t i = 0; i < out->n; i++) {
         pil_tool_result r;
         bool ok = run_text(x, i + 1, i + 1, &r, fault);
-        bool whole = ok && r.end == PIL_TOOL_EXITED && r.value == 0 && r.output.len > 0;
+        bool whole = ok && pil_tool_did_well(&r) && r.output.len > 0;
         if (ok) ok = add_page(out, i, whole ? r.output.bytes : NULL, whole ? r.output.len : 0, fault);
         end_text(&r);
         if (!ok) return false;
@@ -168,7 +164,7 @@ bool pil_pdf_text(pil_extraction *x, pil_pages *out, pil_fault *fault) {
 
     pil_tool_result r;
     bool ok = run_text(x, 1, out->n, &r, fault);
-    bool whole = ok && r.end == PIL_TOOL_EXITED && r.value == 0 && count_form_feeds(&r.output) == out->n;
+    bool whole = ok && pil_tool_did_well(&r) && count_form_feeds(&r.output) == out->n;
     if (whole) ok = split_pages(&r.output, out, fault);
     end_text(&r);
     return ok && !whole ? read_one_by_one(x, out, fault) : ok;

@@ -304,6 +304,15 @@ void pil_tool_run(pil_extraction *x, const pil_tool_job *job, pil_tool_result *r
     pil_buf_deinit(&status);
 }
 
+bool pil_tool_said(const pil_tool_result *result, const char *words) {
+    return result->words.len > 0 && memmem(result->words.bytes, result->words.len, words, strlen(words)) != NULL;
+}
+
+/* poppler goes on without what it had no memory for, and ends with 0. */
+bool pil_tool_did_well(const pil_tool_result *result) {
+    return result->end == PIL_TOOL_EXITED && result->value == 0 && !pil_tool_said(result, "Out of memory");
+}
+
 bool pil_tool_check(const pil_tool_job *job, const pil_tool_result *result, pil_fault *fault) {
     const char *name = known[job->tool].name;
     switch (result->end) {
