@@ -1,8 +1,8 @@
 /* chunk.c - text without its superfluous white space, cut into overlapping pieces of so many code points.
  *
- * Source: the sidecar protocol that this server speaks, whose reference is Python: bytes.decode("utf-8", errors="ignore"),
- * " ".join(text.split()), and slices of a str, which count code points. Both ends of a chunk move on by the same number
- * of code points, so the whole is one pass over the text.
+ * Source: the sidecar protocol that this server speaks, whose reference is Python: bytes.decode("utf-8",
+ * errors="ignore"), " ".join(text.split()), and slices of a str, which count code points. Both ends of a chunk move on
+ * by the same number of code points, so the whole is one pass over the text.
  *
  * Memory: results are given to the caller. Threads: pure functions. Tests: tests/extract/test_chunk.c. */
 #include <assert.h>

@@ -88,8 +88,9 @@ static bool parse_work(request *r, int n, char **words, pil_fault *fault) {
     if (n == 2 && strcmp(words[0], "text") == 0 && strcmp(words[1], "pdf") == 0) return r->work = WORK_PDF, true;
     if (n == 1 && strcmp(words[0], "ocr-detect") == 0) return r->work = WORK_DETECT, true;
     if (n != 3 || strcmp(words[0], "ocr-extract") != 0)
-        return pil_fault_set(fault, PIL_EXTRACT_USAGE,
-                             "usage: --role=extract [--timeout-ms=N] text pdf|txt | ocr-detect | ocr-extract LANGUAGE LEVEL");
+        return pil_fault_set(
+            fault, PIL_EXTRACT_USAGE,
+            "usage: --role=extract [--timeout-ms=N] text pdf|txt | ocr-detect | ocr-extract LANGUAGE LEVEL");
     r->work = WORK_RECOGNISE;
     r->fast = strcmp(words[2], "fast") == 0;
     if (!r->fast && strcmp(words[2], "accurate") != 0)
@@ -137,13 +138,16 @@ static bool read_txt(const pil_extraction *x, pil_pages *out, pil_fault *fault) 
         char *at = want > 0 ? pil_buf_reserve(&out->text, want) : NULL;
         if (out->text.failed) return pil_fault_set(fault, PIL_EXTRACT_INTERNAL, "out of memory");
         if (!at)
-            return pil_fault_set(fault, PIL_EXTRACT_TOO_LARGE, "the text has more than %zu bytes", PIL_LIMIT_DOCUMENT_TEXT);
+            return pil_fault_set(fault, PIL_EXTRACT_TOO_LARGE, "the text has more than %zu bytes",
+                                 PIL_LIMIT_DOCUMENT_TEXT);
         ssize_t n = pread(x->document, at, want, (off_t)out->text.len);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return pil_fault_set(fault, PIL_EXTRACT_UNREADABLE, "the document cannot be read: %s", strerror(errno));
+        if (n < 0)
+            return pil_fault_set(fault, PIL_EXTRACT_UNREADABLE, "the document cannot be read: %s", strerror(errno));
         if (n == 0) break;
         out->text.len += (size_t)n;
-        if (pil_clock_ns() >= x->deadline_ns) return pil_fault_set(fault, PIL_EXTRACT_TIMEOUT, "not read by the deadline");
+        if (pil_clock_ns() >= x->deadline_ns)
+            return pil_fault_set(fault, PIL_EXTRACT_TIMEOUT, "not read by the deadline");
     }
     out->pages = calloc(1, sizeof *out->pages);
     if (!out->pages) return pil_fault_set(fault, PIL_EXTRACT_INTERNAL, "out of memory");
@@ -204,7 +208,8 @@ static void put_result(pil_buf *out, const request *r, const pil_extraction *x, 
     if (r->work == WORK_RECOGNISE) put_text(out, p);
     if (r->work != WORK_DETECT) put_pages(out, p);
     if (r->work == WORK_RECOGNISE) pil_buf_printf(out, "\"confidence\":%.4f,", mean_confidence(p));
-    pil_buf_printf(out, "\"page_count\":%zu,\"sandbox\":\"%s\"}", p->n, pil_sandbox_describe(&x->cage, line, sizeof line));
+    pil_buf_printf(out, "\"page_count\":%zu,\"sandbox\":\"%s\"}", p->n,
+                   pil_sandbox_describe(&x->cage, line, sizeof line));
 }
 
 static void put_fault(pil_buf *out, const pil_fault *fault) {

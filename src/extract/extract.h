@@ -75,7 +75,7 @@ int pil_extract_main(int argc, char **argv);
 /* The same work in the calling process, uncaged itself ("sandbox" is "none"), its tools caged all the same.
  *   out       receives the one JSON object; its ceiling bounds it.
  *   document  borrowed; open for reading only.
- *   Returns   the exit status. SIGCHLD must not be ignored, and the process must have one thread. */
+ *   Returns   the exit status. SIGCHLD must not be ignored. */
 int pil_extract_run(pil_buf *out, int document, int argc, char **argv);
 
 /* "pdf" or "txt" by the ending of a path, whatever its case; NULL for every other path. */

@@ -32,7 +32,13 @@ size_t pil_text_count(const char *text, size_t n);
 
 /* ── tool.c: other programs, each run in the cage ───────────────────────────────────────────────────────────── */
 
-typedef enum pil_tool { PIL_TOOL_PDFINFO, PIL_TOOL_PDFTOTEXT, PIL_TOOL_PDFTOPPM, PIL_TOOL_TESSERACT, PIL_TOOL_COUNT } pil_tool;
+typedef enum pil_tool {
+    PIL_TOOL_PDFINFO,
+    PIL_TOOL_PDFTOTEXT,
+    PIL_TOOL_PDFTOPPM,
+    PIL_TOOL_TESSERACT,
+    PIL_TOOL_COUNT,
+} pil_tool;
 
 /* Real paths of the tools, "" for one that is not installed. */
 typedef struct pil_tools {

@@ -4,7 +4,8 @@
  * Rules (source: the sidecar protocol): 200 dpi; a page's text is its words joined by a space; its confidence is the
  *          mean of the words', 0 without words. A page whose tools fail is "" with confidence 0 and marked as failed.
  * Source of the table: tesseract's "tsv" output, 12 columns, level 5 is a word, column 11 its confidence in per cent.
- * Memory:  pil_pages owns the text. Not here: whether a document is a scan (pdf.c). Tests: tests/extract/test_extract.c. */
+ * Memory:  pil_pages owns the text. Not here: whether a document is a scan (pdf.c).
+ * Tests:   tests/extract/test_extract.c (rules and failures), test_pdf.c (real recognition). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,7 +157,7 @@ static bool add_words(pil_buf *table, pil_pages *out, pil_page *page, pil_fault 
     double sum = 0;
     size_t n_words = 0;
     page->offset = out->text.len;
-    if (!pil_buf_cstr(table)) return pil_fault_set(fault, PIL_EXTRACT_INTERNAL, "out of memory"); /* strtod needs an end */
+    if (!pil_buf_cstr(table)) return pil_fault_set(fault, PIL_EXTRACT_INTERNAL, "out of memory"); /* strtod's end */
     for (char *at = table->bytes, *end = at + table->len; at < end;) {
         char *line_end = memchr(at, '\n', (size_t)(end - at));
         if (!line_end) line_end = end;
@@ -201,7 +202,8 @@ static bool recognise(pil_extraction *x, int image, const char *language, bool f
 
 /* ── All pages ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool recognise_all(pil_extraction *x, int image, const char *language, bool fast, pil_pages *out, pil_fault *fault) {
+static bool recognise_all(pil_extraction *x, int image, const char *language, bool fast, pil_pages *out,
+                          pil_fault *fault) {
     size_t n_failed = 0;
     for (size_t i = 0; i < out->n; i++) {
         pil_page *page = &out->pages[i];
@@ -223,8 +225,8 @@ bool pil_ocr_text(pil_extraction *x, int image, const char *language, bool fast,
         return false;
     if (!need_language(x, language, fault) || !pil_pdf_count(x, &out->n, fault)) return false;
     if (out->n > PIL_LIMIT_OCR_PAGES)
-        return pil_fault_set(fault, PIL_EXTRACT_TOO_LARGE, "the document has %zu pages, recognition takes at most %d", out->n,
-                             PIL_LIMIT_OCR_PAGES);
+        return pil_fault_set(fault, PIL_EXTRACT_TOO_LARGE, "the document has %zu pages, recognition takes at most %d",
+                             out->n, PIL_LIMIT_OCR_PAGES);
     if (out->n == 0) return true;
     out->pages = calloc(out->n, sizeof *out->pages);
     if (!out->pages) return pil_fault_set(fault, PIL_EXTRACT_INTERNAL, "out of memory");

@@ -1,12 +1,12 @@
 /* pdf.c - the text that a PDF holds, page by page, through poppler's pdfinfo and pdftotext.
  *
  * pdftotext ends each page with a form feed. One run over the whole document is the rule; when it dies, or when its
- * form feeds are not as many as the pages (a page that could not be read leaves none, a hostile font may map a letter to
- * one), each page is run alone, so that a page is never lost with another and never counted under a wrong number.
+ * form feeds are not as many as the pages (a page that could not be read leaves none, a hostile font may map a letter
+ * to one), each page is run alone, so that a page is never lost with another and never counted under a wrong number.
  *
  * Both programs read the document from standard input, which they hold in memory: their limit grows with its size.
  * Source of the rule for scans: the sidecar protocol (average length of a page's text below 50).
- * Memory: pil_pages owns everything. Tests: tests/extract/test_extract.c. */
+ * Memory: pil_pages owns everything. Tests: tests/extract/test_extract.c, test_pdf.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,14 +58,17 @@ static bool judge_info(pil_tool_result *r, size_t *n_pages, pil_fault *fault) {
         return pil_fault_set(fault, PIL_EXTRACT_TOO_LARGE, "the document has %zu pages, the limit is %d", *n_pages,
                              PIL_LIMIT_DOCUMENT_PAGES);
     }
-    if (pil_tool_said(r, "Incorrect password")) return pil_fault_set(fault, PIL_EXTRACT_ENCRYPTED, "the PDF asks for a password");
+    if (pil_tool_said(r, "Incorrect password"))
+        return pil_fault_set(fault, PIL_EXTRACT_ENCRYPTED, "the PDF asks for a password");
     if (r->end == PIL_TOOL_EXITED && pil_tool_said(r, "the last page (0)")) { /* opened, and has none */
         *n_pages = 0;
         return true;
     }
-    if (r->end == PIL_TOOL_FLOOD) return pil_fault_set(fault, PIL_EXTRACT_UNREADABLE, "the PDF's description has no end");
+    if (r->end == PIL_TOOL_FLOOD)
+        return pil_fault_set(fault, PIL_EXTRACT_UNREADABLE, "the PDF's description has no end");
     if (r->end == PIL_TOOL_KILLED)
-        return pil_fault_set(fault, PIL_EXTRACT_UNREADABLE, "the PDF cannot be read within its limits (signal %d)", r->value);
+        return pil_fault_set(fault, PIL_EXTRACT_UNREADABLE, "the PDF cannot be read within its limits (signal %d)",
+                             r->value);
     return pil_fault_set(fault, PIL_EXTRACT_UNREADABLE, "not a PDF, or damaged beyond reading");
 }
 

@@ -66,8 +66,8 @@ void pil_tools_find(pil_tools *tools, const char *search_path) {
 
 bool pil_tools_need(const pil_tools *tools, pil_tool tool, pil_fault *fault) {
     if (tools->path[tool][0]) return true;
-    pil_fault_set(fault, PIL_EXTRACT_NOT_INSTALLED, "%s is not installed; it is part of the package %s", known[tool].name,
-                  known[tool].package);
+    pil_fault_set(fault, PIL_EXTRACT_NOT_INSTALLED, "%s is not installed; it is part of the package %s",
+                  known[tool].name, known[tool].package);
     snprintf(fault->package, sizeof fault->package, "%s", known[tool].package);
     return false;
 }
@@ -75,9 +75,12 @@ bool pil_tools_need(const pil_tools *tools, pil_tool tool, pil_fault *fault) {
 /* ── The cage's paths ───────────────────────────────────────────────────────────────────────────────────────── */
 
 static const char *const common_paths[] = {
-    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share", "/usr/local/lib", "/usr/local/share", /* libraries, data */
-    "/etc/ld.so.cache", "/etc/localtime", "/etc/fonts", "/var/cache/fontconfig",                    /* their settings */
-    "/nix/store", "/gnu/store",                      /* where some systems keep all of these */
+    /* libraries and data */
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share", "/usr/local/lib", "/usr/local/share",
+    /* their settings */
+    "/etc/ld.so.cache", "/etc/localtime", "/etc/fonts", "/var/cache/fontconfig",
+    /* where some systems keep all of these */
+    "/nix/store", "/gnu/store",
     "/sys/devices/system/cpu", "/dev/null", "/dev/urandom",
 };
 
@@ -209,7 +212,8 @@ static bool open_pipe(int ends[2]) {
     return ends[0] >= 0 && ends[1] >= 0;
 }
 
-/* Reads what is there. False at the end, which closes the descriptor. keep: what does not fit is dropped, not a flood. */
+/* Reads what is there. False at the end, which closes the descriptor. keep: what does not fit is dropped, and is no
+ * flood. */
 static bool drain(int *fd, pil_buf *into, bool keep, bool *flood) {
     char bytes[16384];
     ssize_t n = read(*fd, bytes, sizeof bytes);

@@ -78,7 +78,7 @@ static pillion_status allow(int ruleset, const char *path, uint64_t access, pill
     int fd = open(path, O_PATH | O_CLOEXEC);
     struct stat s;
     if (fd < 0) {
-        if (errno == ENOENT || errno == ENOTDIR || errno == EACCES) return PILLION_OK; /* then nobody can use it either */
+        if (errno == ENOENT || errno == ENOTDIR || errno == EACCES) return PILLION_OK; /* not there for us anyway */
         return pil_err_set(err, PILLION_E_INTERNAL, "landlock: %s: %s", path, strerror(errno));
     }
     if (fstat(fd, &s) == 0 && !S_ISDIR(s.st_mode)) access &= ~FS_READ_DIR;

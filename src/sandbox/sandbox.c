@@ -4,7 +4,7 @@
  *             seccomp, which would forbid that, and the limits last: building the filter needs memory.
  * Invariants: (1) a bit of report->layers is set only after the kernel said yes. (2) a layer that the kernel has and
  *             that cannot be built is a failure, never a smaller report.
- * Threads:    the calling one must be the only one. Memory: nothing outlives a call.
+ * Threads:    the calling one must be the only one, unless it is about to exec. Memory: nothing outlives a call.
  * Not here:   landlock.c, filter.c, selftest.c. Tests: tests/sandbox/test_sandbox.c. */
 #include "sandbox/sandbox.h"
 
@@ -71,9 +71,10 @@ static bool has_capabilities(void) {
  * has not, and such a user has nothing to lose. */
 static bool drop_capabilities(void) {
     if (has_capabilities()) {
-        for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-        prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED,
-              0, 0, 0);
+        unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED;
+        for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+        prctl(PR_SET_SECUREBITS, bits, 0, 0, 0);
     }
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     cap_sets none = {.head = {.version = _LINUX_CAPABILITY_VERSION_3}};
@@ -83,7 +84,7 @@ static bool drop_capabilities(void) {
 
 static bool drop_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0; }
 
-/* Landlock cages the calling thread alone: a second one would keep its rights. */
+/* Landlock cages the calling thread alone: a second one would keep its rights. (That of a tool ends with exec.) */
 static unsigned count_threads(void) {
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks) return 1;
@@ -155,7 +156,8 @@ pillion_status pil_sandbox_apply(const pil_sandbox_policy *policy, pil_sandbox_r
     *report = (pil_sandbox_report){.landlock_abi = pil_landlock_abi()};
     if (policy->role == PIL_SANDBOX_WORKER && policy->n_read_paths + policy->n_exec_paths > 0)
         return pil_err_set(err, PILLION_E_ARG, "a caged worker has no paths");
-    if (count_threads() != 1) return pil_err_set(err, PILLION_E_INTERNAL, "only a process with one thread can be caged");
+    if (policy->role != PIL_SANDBOX_TOOL && count_threads() != 1)
+        return pil_err_set(err, PILLION_E_INTERNAL, "only a process with one thread can be caged");
 
     bool landlock = false, filter = false;
     if (drop_capabilities()) report->layers |= bit(PIL_SANDBOX_LAYER_CAPABILITIES);

@@ -17,8 +17,8 @@
  *     char line[PIL_SANDBOX_LINE];
  *     pil_sandbox_describe(&report, line, sizeof line);                    ("full", for /health)
  *
- * A worker may then read, write and wait on the descriptors it has, use memory (never executable), make threads, look at
- * clocks, and end. Everything else is refused with EPERM, so a forgotten call is an error and not a death. Leak
+ * A worker may then read, write and wait on the descriptors it has, use memory (never executable), make threads, look
+ * at clocks, and end. Everything else is refused with EPERM, so a forgotten call is an error and not a death. Leak
  * checkers, coverage counters and debuggers need what is refused: a caged process ends with _exit. */
 #ifndef PIL_SANDBOX_SANDBOX_H
 #define PIL_SANDBOX_SANDBOX_H
@@ -96,9 +96,10 @@ typedef struct pil_sandbox_policy {
 /* Fills defaults: no paths; files 16 (WORKER, as few as an event loop needs) or 64; everything else unlimited. */
 void pil_sandbox_policy_init(pil_sandbox_policy *policy, pil_sandbox_role role);
 
-/* Cages the calling process, which must have one thread: threads and programs that it starts later are caged with it.
+/* Cages the calling process, which must have one thread (a TOOL's others end when it executes its program): threads and
+ * programs that it starts later are caged with it.
  *   report   nullable; the layers in force afterwards. A layer that the kernel lacks is left out, and that is OK.
- *   Errors   E_INTERNAL when a layer that the kernel has cannot be built, or with more than one thread; E_ARG for
+ *   Errors   E_INTERNAL when a layer that the kernel has cannot be built, or with a second thread; E_ARG for
  *            paths with WORKER. The process is then caged in part: end it. */
 pillion_status pil_sandbox_apply(const pil_sandbox_policy *policy, pil_sandbox_report *report, pillion_error *err);
 

@@ -77,7 +77,8 @@ static bool make_socket(int family) {
 static bool make_inet_socket(const surroundings *s) { return (void)s, make_socket(AF_INET); }
 static bool make_unix_socket(const surroundings *s) { return (void)s, make_socket(AF_UNIX); }
 static bool use_inherited_socket(const surroundings *s) {
-    struct sockaddr_in nobody = {.sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in nobody = {
+        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     return connect(s->tcp, (struct sockaddr *)&nobody, sizeof nobody) == 0 || errno == ECONNREFUSED;
 }
 

@@ -16,7 +16,9 @@
 
 extern char **environ;
 
-static int first_page = 1, last_page = 1;
+static long first_page = 1, last_page = 1;
+
+static long number(const char *text) { return strtol(text, NULL, 10); }
 
 static void hang(void) {
     for (;;) pause();
@@ -82,13 +84,13 @@ static void print_escaped(const char *text) {
 }
 
 static void obey(const char *action, const char *argument) {
-    int page = atoi(argument);
+    long page = number(argument);
     if (strcmp(action, "say") == 0) print_escaped(argument);
-    else if (strcmp(action, "page") == 0 && page >= first_page && page <= last_page) printf("page %d\n\f", page);
+    else if (strcmp(action, "page") == 0 && page >= first_page && page <= last_page) printf("page %ld\n\f", page);
     else if (strcmp(action, "crash-on") == 0 && page >= first_page && page <= last_page) raise(SIGSEGV);
     else if (strcmp(action, "hang-on") == 0 && page >= first_page && page <= last_page) hang();
     else if (strcmp(action, "complain") == 0) fprintf(stderr, "%s\n", argument);
-    else if (strcmp(action, "exit") == 0) exit(page);
+    else if (strcmp(action, "exit") == 0) exit((int)page);
     else if (strcmp(action, "hang") == 0) hang();
     else if (strcmp(action, "spin") == 0) spin();
     else if (strcmp(action, "crash") == 0) abort();
@@ -111,8 +113,8 @@ int main(int argc, char **argv) {
     script[n] = '\0';
     if (environ[0] && environ[1] && environ[2] && environ[3] && environ[4]) return 90;
     for (int i = 1; i + 1 < argc; i++) {
-        if (strcmp(argv[i], "-f") == 0) first_page = atoi(argv[i + 1]);
-        if (strcmp(argv[i], "-l") == 0) last_page = atoi(argv[i + 1]);
+        if (strcmp(argv[i], "-f") == 0) first_page = number(argv[i + 1]);
+        if (strcmp(argv[i], "-l") == 0) last_page = number(argv[i + 1]);
     }
     if (argc == 2 && strcmp(argv[1], "--list-langs") == 0) {
         puts("List of available languages (2):\neng\nosd");

@@ -71,7 +71,11 @@ static inline int document_of(const void *bytes, size_t n) {
 static inline int split_arguments(char *arguments, char *argv[16]) {
     int argc = 0;
     argv[argc++] = (char *)(uintptr_t)"pillion";
-    for (char *word = strtok(arguments, " "); word && argc < 15; word = strtok(NULL, " ")) argv[argc++] = word;
+    while (*arguments && argc < 15) {
+        argv[argc++] = arguments;
+        arguments += strcspn(arguments, " ");
+        if (*arguments) *arguments++ = '\0';
+    }
     argv[argc] = NULL;
     return argc;
 }
@@ -148,7 +152,9 @@ static inline answer run_on(const char *arguments, const void *bytes, size_t n) 
     return a;
 }
 
-static inline answer run_on_text(const char *arguments, const char *text) { return run_on(arguments, text, strlen(text)); }
+static inline answer run_on_text(const char *arguments, const char *text) {
+    return run_on(arguments, text, strlen(text));
+}
 
 static inline const char *answer_string(const answer *a, const char *key) {
     const char *s = pil_json_string(pil_json_get(a->root, key), NULL);
@@ -163,6 +169,16 @@ static inline const char *answer_page(const answer *a, size_t i) {
 static inline const char *answer_code(const answer *a) {
     const char *s = pil_json_string(pil_json_get(pil_json_get(a->root, "error"), "code"), NULL);
     return s ? s : "(none)";
+}
+
+static inline const char *answer_package(const answer *a) {
+    const char *s = pil_json_string(pil_json_get(pil_json_get(a->root, "error"), "package"), NULL);
+    return s ? s : "(none)";
+}
+
+/* The number of the i-th page that is reported as failed; 0 when there is none. */
+static inline int64_t answer_failed_page(const answer *a, size_t i) {
+    return pil_json_int_or(pil_json_at(pil_json_get(a->root, "failed_pages"), i), 0);
 }
 
 static inline void free_answer(answer *a) {

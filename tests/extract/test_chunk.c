@@ -78,7 +78,8 @@ static void text_is_squashed_and_cut_as_python_does(void **state) {
         pillion_error err = {0};
         assert_ok(pil_chunk_squash(&text, &n, copy, n_raw, &err), err);
         const char *wanted = pil_json_string(pil_json_get(one, "squashed"), &n_wanted);
-        if (n != n_wanted || memcmp(text, wanted, n) != 0) fail_msg("%s", pil_json_string(pil_json_get(one, "name"), NULL));
+        if (n != n_wanted || memcmp(text, wanted, n) != 0)
+            fail_msg("%s", pil_json_string(pil_json_get(one, "name"), NULL));
         assert_int_equal(text[n], 0);
         for (size_t k = 0; k < pil_json_count(splits); k++, n_splits++) check_split(text, n, pil_json_at(splits, k));
         free(text);
@@ -101,7 +102,8 @@ static void white_space_is_that_of_python_for_every_code_point(void **state) {
         size_t len = pil_utf8_encode(cp, in + 1), n;
         in[1 + len] = 'b';
         assert_int_equal(pil_chunk_squash(&text, &n, in, len + 2, NULL), PILLION_OK);
-        bool space = n == 3 && memcmp(text, "a b", 3) == 0, expected = (int64_t)cp == pil_json_int_or(pil_json_at(spaces, at), -1);
+        bool space = n == 3 && memcmp(text, "a b", 3) == 0,
+             expected = (int64_t)cp == pil_json_int_or(pil_json_at(spaces, at), -1);
         if (space != (expected || cp == ' ')) fail_msg("U+%04X", cp);
         if (!space) assert_memory_equal(text, in, len + 2);
         at += expected;

@@ -15,7 +15,8 @@ static bool installed(const char *tool) {
 }
 
 static void need_poppler(void) {
-    if (!installed("pdfinfo") || !installed("pdftotext") || !installed("pdftoppm")) skip_with("poppler-utils is not installed");
+    if (!installed("pdfinfo") || !installed("pdftotext") || !installed("pdftoppm"))
+        skip_with("poppler-utils is not installed");
 }
 
 static void need_tesseract(void) {
@@ -151,7 +152,7 @@ static void a_language_without_data_names_its_package(void **state) {
     pil_test_pdf pdf;
     pil_test_pdf_of_texts(&pdf, &text, 1, 12);
     answer a = run_on_pdf("ocr-extract lo-LA fast", &pdf);
-    assert_string_equal(pil_json_string(pil_json_get(pil_json_get(a.root, "error"), "package"), NULL), "tesseract-ocr-lao");
+    assert_string_equal(answer_package(&a), "tesseract-ocr-lao");
     expect_code(a, "not_installed");
     pil_test_pdf_free(&pdf);
 }
@@ -170,7 +171,7 @@ static void a_page_too_large_to_draw_is_reported(void **state) {
     answer a = run_on_pdf("ocr-extract en fast", &pdf);
     assert_int_equal(a.status, 0);
     assert_int_equal(pil_json_count(pil_json_get(a.root, "failed_pages")), 1);
-    assert_int_equal(pil_json_int_or(pil_json_at(pil_json_get(a.root, "failed_pages"), 0), 0), 2);
+    assert_int_equal(answer_failed_page(&a, 0), 2);
     free_answer(&a);
     pil_test_pdf_free(&pdf);
 }
@@ -236,10 +237,11 @@ static void a_pdf_cut_anywhere_is_pages_or_a_typed_error(void **state) {
 /* RunLengthDecode makes 128 bytes of two, and of 0x81 bytes again 0x81 bytes: each filter more is 64 times the data. */
 static void put_bomb(pil_test_pdf *pdf, int filters) {
     static unsigned char packed[4096];
-    char entries[400] = "/Filter [";
+    static const char names[] = "/RunLengthDecode /RunLengthDecode /RunLengthDecode /RunLengthDecode /RunLengthDecode "
+                                "/RunLengthDecode ";
+    char entries[400];
     memset(packed, 0x81, sizeof packed);
-    for (int i = 0; i < filters; i++) strcat(entries, " /RunLengthDecode");
-    strcat(entries, " ]");
+    snprintf(entries, sizeof entries, "/Filter [ %.*s]", filters * (int)(sizeof "/RunLengthDecode"), names);
     pil_test_pdf_begin(pdf);
     for (int i = 0; i < 4; i++) pil_test_pdf_number(pdf);
     pil_test_pdf_object(pdf, 1, "<< /Type /Catalog /Pages 2 0 R >>");
@@ -260,7 +262,8 @@ static void bombs_end_within_their_limits(void **state) {
         check_hostile_pdf(name, &pdf);
     }
     put_bomb(&pdf, 5);
-    if (installed("tesseract")) check_hostile("the same, drawn", "--timeout-ms=1500 ocr-extract en fast", pdf.bytes.bytes, pdf.bytes.len);
+    static const char draw[] = "--timeout-ms=1500 ocr-extract en fast";
+    if (installed("tesseract")) check_hostile("the same, drawn", draw, pdf.bytes.bytes, pdf.bytes.len);
     pil_test_pdf_free(&pdf);
     struct rusage used;
     assert_int_equal(getrusage(RUSAGE_CHILDREN, &used), 0);
@@ -291,8 +294,11 @@ static void circles_and_lies_end_within_their_limits(void **state) {
     begin_tree(&pdf, 4);
     pil_test_pdf_object(&pdf, 2, "<< /Type /Pages /Count 1 /Kids [3 0 R] >>");
     pil_test_pdf_object(&pdf, 3,
-                        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 99 99] /Contents 4 0 R /Resources << /XObject << /X 4 0 R >> >> >>");
-    pil_test_pdf_stream(&pdf, 4, "/Type /XObject /Subtype /Form /BBox [0 0 9 9] /Resources << /XObject << /X 4 0 R >> >>",
+                        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 99 99] /Contents 4 0 R "
+                        "/Resources << /XObject << /X 4 0 R >> >> >>");
+    pil_test_pdf_stream(&pdf, 4,
+                        "/Type /XObject /Subtype /Form /BBox [0 0 9 9] "
+                        "/Resources << /XObject << /X 4 0 R >> >>",
                         "/X Do /X Do /X Do", 17);
     pil_test_pdf_end(&pdf, "");
     check_hostile_pdf("a form that draws itself", &pdf);
@@ -302,8 +308,8 @@ static void circles_and_lies_end_within_their_limits(void **state) {
     pil_test_pdf_end(&pdf, "/Prev 9 /XRefStm 9");
     check_hostile_pdf("tables that point anywhere", &pdf);
 
-    static const char endless[] = "%PDF-1.4\nxref\n0 1000000000\n0000000000 65535 f \ntrailer << /Size 1000000000 /Root 1 0 R "
-                                  "/Prev 9 >>\nstartxref\n9\n%%EOF\n";
+    static const char endless[] = "%PDF-1.4\nxref\n0 1000000000\n0000000000 65535 f \n"
+                                  "trailer << /Size 1000000000 /Root 1 0 R /Prev 9 >>\nstartxref\n9\n%%EOF\n";
     check_hostile("a table of a thousand million", "--timeout-ms=1500 text pdf", endless, sizeof endless - 1);
 }
 

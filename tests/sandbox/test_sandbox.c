@@ -78,7 +78,8 @@ static void check_role(pil_sandbox_role role, size_t at_least) {
     if (st) print_message("%s\n", err.text);
     assert_int_equal(st, open ? PILLION_E_INTERNAL : PILLION_OK);
     if (open && !kernel_has(PIL_SANDBOX_LAYER_SECCOMP)) skip_with("this kernel has no seccomp filters");
-    if (open && !kernel_has(PIL_SANDBOX_LAYER_LANDLOCK) && role != PIL_SANDBOX_WORKER) skip_with("this kernel has no Landlock");
+    if (open && !kernel_has(PIL_SANDBOX_LAYER_LANDLOCK) && role != PIL_SANDBOX_WORKER)
+        skip_with("this kernel has no Landlock");
     assert_int_equal(open, 0);
 }
 
@@ -114,7 +115,8 @@ static void what_the_kernel_offers_is_what_is_in_force(void **state) {
     pil_sandbox_report report;
     char line[PIL_SANDBOX_LINE];
     pil_sandbox_probe(&report);
-    print_message("sandbox here: %s, landlock ABI %d\n", pil_sandbox_describe(&report, line, sizeof line), report.landlock_abi);
+    print_message("sandbox here: %s, landlock ABI %d\n", pil_sandbox_describe(&report, line, sizeof line),
+                  report.landlock_abi);
 }
 
 static void the_description_names_what_is_missing(void **state) {

@@ -54,8 +54,8 @@ void pil_test_pdf_end(pil_test_pdf *pdf, const char *entries) {
     pil_buf_printf(&pdf->bytes, "xref\n0 %zu\n0000000000 65535 f \n", pdf->n_objects + 1);
     for (size_t i = 1; i <= pdf->n_objects; i++)
         pil_buf_printf(&pdf->bytes, "%010zu 00000 %c \n", pdf->offsets[i], pdf->offsets[i] ? 'n' : 'f');
-    pil_buf_printf(&pdf->bytes, "trailer\n<< /Size %zu /Root 1 0 R %s >>\nstartxref\n%zu\n%%%%EOF\n", pdf->n_objects + 1, entries,
-                   table);
+    pil_buf_printf(&pdf->bytes, "trailer\n<< /Size %zu /Root 1 0 R %s >>\nstartxref\n%zu\n%%%%EOF\n",
+                   pdf->n_objects + 1, entries, table);
     assert_int_equal(pdf->bytes.failed, PILLION_OK);
 }
 
