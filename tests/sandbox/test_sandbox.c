@@ -15,9 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "sandbox/sandbox.h"
+#include "support/files.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define HIDDEN_THREAD 1
@@ -290,6 +291,67 @@ static void a_caged_process_can_still_abort(void **state) {
         assert_int_equal(in_child(abort_in_cage, &role), 128 + SIGABRT);
 }
 
+/* ── The engine in a worker's cage ──────────────────────────────────────────────────────────────────────────── */
+
+typedef struct embedding {
+    const pillion_model *model;
+    uint32_t threads;
+    bool caged;
+    int result; /* pipe for the vector */
+} embedding;
+
+static int embed_in_child(void *ud) {
+    const embedding *e = ud;
+    if (e->caged) {
+        pil_sandbox_policy policy;
+        pil_sandbox_policy_init(&policy, PIL_SANDBOX_WORKER);
+        if (pil_sandbox_apply(&policy, NULL, NULL)) return 1;
+    }
+    pillion_session_options options;
+    pillion_session_options_init(&options);
+    options.threads = e->threads;
+    pillion_session *session;
+    if (pillion_session_create(&session, e->model, &options, NULL)) return 2;
+    pillion_input in[2] = {{.text = "the cat sat on the mat", .text_bytes = 22}, {.text = "hello", .text_bytes = 5}};
+    const pillion_item *items;
+    for (int round = 0; round < 3; round++)
+        if (pillion_run(session, PILLION_OP_EMBED, in, 2, NULL, &items, NULL)) return 3;
+    for (int i = 0; i < 2; i++) {
+        size_t bytes = items[i].n_values * sizeof(float);
+        if (items[i].status || write(e->result, items[i].values, bytes) != (ssize_t)bytes) return 4;
+    }
+    pillion_session_destroy(session);
+    return 0;
+}
+
+static void a_mapped_model_computes_the_same_in_the_cage(void **state) {
+    (void)state;
+    need_one_thread();
+    char dir[PIL_TEST_PATH], cache[PIL_TEST_PATH];
+    pillion_error err = {0};
+    pillion_model_options options;
+    pillion_model *model;
+    pil_test_dir_make(dir);
+    pil_tiny_model_write(dir, "bert", NULL);
+    pil_test_path(cache, dir, "cache");
+    pillion_model_options_init(&options);
+    options.cache_dir = cache;
+    assert_ok(pillion_model_open(&model, dir, &options, &err), err);
+    float vectors[4][2 * PIL_TINY_HIDDEN];
+    for (int i = 0; i < 4; i++) { /* one thread and two, free and caged */
+        int ends[2];
+        assert_int_equal(pipe(ends), 0);
+        embedding e = {.model = model, .threads = i < 2 ? 1 : 2, .caged = i % 2 == 1, .result = ends[1]};
+        assert_int_equal(in_child(embed_in_child, &e), 0);
+        assert_int_equal(read(ends[0], vectors[i], sizeof vectors[i]), sizeof vectors[i]);
+        close(ends[0]);
+        close(ends[1]);
+        assert_memory_equal(vectors[i], vectors[0], sizeof vectors[i]);
+    }
+    pillion_model_close(model);
+    pil_test_dir_remove(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_worker_is_denied_everything_but_computing),
@@ -304,6 +366,7 @@ int main(void) {
         cmocka_unit_test(limits_are_lowered_and_never_raised),
         cmocka_unit_test(a_process_over_its_cpu_time_is_killed),
         cmocka_unit_test(a_caged_process_can_still_abort),
+        cmocka_unit_test(a_mapped_model_computes_the_same_in_the_cage),
     };
     return cmocka_run_group_tests_name("sandbox", tests, NULL, NULL);
 }
