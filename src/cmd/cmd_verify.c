@@ -21,7 +21,7 @@ static int run(const void *values, char **args, size_t n_args) {
     pillion_error err = {0};
     pillion_status st = pillion_model_verify(model, &err);
     if (st) {
-        pil_say(who, "%s", err.text);
+        pil_say(who, "%s: %s", chosen.model ? chosen.model : pillion_model_info(model)->name, err.text);
         status = pil_exit_of(st);
     } else {
         const pillion_info *info = pillion_model_info(model);

@@ -216,7 +216,7 @@ void pil_help_program(pil_buf *out) {
     for (const pil_command *const *c = pil_commands(); *c; c++)
         if (!(*c)->hidden)
             put_row(out, (*c)->name, strlen((*c)->name), (*c)->summary, strlen((*c)->summary), NAME_COLUMN);
-    pil_buf_puts(out, "\n'pillion COMMAND --help' explains one of them; 'pillion --version' prints the version.\n");
+    pil_buf_puts(out, "\n'pillion COMMAND --help' explains a command, 'man pillion' all of them.\n");
 }
 
 /* ── The manual page ────────────────────────────────────────────────────────────────────────────────────────── */

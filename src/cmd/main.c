@@ -4,7 +4,6 @@
  *           serve) -> --version, --help -> the command by its name.
  * Not here: what the commands do (cmd_*.c), how options are read (options.c). Tests: tests/cmd/test_usage.py. */
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "cmd/cmd.h"
@@ -16,14 +15,16 @@ static bool ends_with(const char *s, const char *end) {
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-static int print_help(void) {
+static int print(void (*put)(pil_buf *)) {
     pil_buf out;
     pil_buf_init(&out, PIL_HELP_BYTES);
-    pil_help_program(&out);
+    put(&out);
     int status = pil_say_output("pillion", &out);
     pil_buf_deinit(&out);
     return status;
 }
+
+static void put_version(pil_buf *out) { pil_buf_printf(out, "pillion %s\n", pillion_version()); }
 
 /* A file that is opened must never land on a closed standard descriptor, where messages or results would go into it.
  * What stands in fails as a closed one does: it is open for the wrong direction. */
@@ -45,11 +46,8 @@ int main(int argc, char **argv) {
         const pil_command *serve = pil_command_find("serve");
         if (serve) return pil_command_run(serve, argc - 1, argv + 1);
     }
-    if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) {
-        printf("pillion %s\n", pillion_version());
-        return fflush(stdout) == 0 ? PIL_EXIT_OK : PIL_EXIT_FAILURE;
-    }
-    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) return print_help();
+    if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) return print(put_version);
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) return print(pil_help_program);
     const pil_command *command = pil_command_find(first);
     return command ? pil_command_run(command, argc - 2, argv + 2) : pil_command_unknown(first);
 }
