@@ -6,6 +6,9 @@
 
 extern const pil_family pil_family_bert, pil_family_roberta, pil_family_mpnet;
 
+/* BERT's tensor names, which RoBERTa kept. */
+extern const pil_tensor_rule pil_bert_rules[];
+
 /* Shared by read_config functions: the fields that BERT, RoBERTa and MPNet name alike, and positions that are counted
  * from the pad id on (sets position, position_offset and max_tokens). */
 pillion_status pil_family_encoder_config(pil_config *c, const pil_json *config, double default_eps, pillion_error *err);

@@ -6,7 +6,7 @@ static const char *const model_types[] = {"bert", NULL};
 static const char *const prefixes[] = {"", "bert.", "model.", "0.auto_model.", NULL};
 
 #define SELF "encoder.layer.%u.attention.self."
-static const pil_tensor_rule rules[] = {
+const pil_tensor_rule pil_bert_rules[] = {
     {"embeddings.word", {"embeddings.word_embeddings.weight"}, false, false},
     {"embeddings.position", {"embeddings.position_embeddings.weight"}, false, false},
     {"embeddings.type", {"embeddings.token_type_embeddings.weight"}, false, false},
@@ -36,4 +36,4 @@ static pillion_status read_config(pil_config *c, const pil_json *config, pillion
     return PILLION_OK;
 }
 
-const pil_family pil_family_bert = {"bert", model_types, prefixes, rules, read_config};
+const pil_family pil_family_bert = {"bert", model_types, prefixes, pil_bert_rules, read_config};
