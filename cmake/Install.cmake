@@ -1,6 +1,7 @@
 # make install, pkg-config, CPack.
 include(GNUInstallDirs)
-install(TARGETS pillion_static pillion_shared ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS pillion_static pillion_shared
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES include/pillion/pillion.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pillion)
 configure_file(cmake/pillion.pc.in pillion.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/pillion.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -7,5 +7,6 @@ if(NOT EXISTS "${PILLION_LLHTTP_DIR}/src/llhttp.c")
     message(FATAL_ERROR "tools/fetch_llhttp.sh could not fetch llhttp into ${PILLION_LLHTTP_DIR}")
   endif()
 endif()
-add_library(llhttp STATIC ${PILLION_LLHTTP_DIR}/src/api.c ${PILLION_LLHTTP_DIR}/src/http.c ${PILLION_LLHTTP_DIR}/src/llhttp.c)
+add_library(llhttp STATIC
+  ${PILLION_LLHTTP_DIR}/src/api.c ${PILLION_LLHTTP_DIR}/src/http.c ${PILLION_LLHTTP_DIR}/src/llhttp.c)
 target_include_directories(llhttp SYSTEM PUBLIC ${PILLION_LLHTTP_DIR}/include)

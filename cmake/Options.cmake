@@ -12,7 +12,8 @@ target_link_options(pil_options INTERFACE LINKER:-z,relro LINKER:-z,now LINKER:-
 set(CMAKE_C_FLAGS_RELEASE "-O2 -g")
 
 if(PILLION_SANITIZE)
-  target_compile_options(pil_options INTERFACE -fsanitize=${PILLION_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(pil_options INTERFACE
+    -fsanitize=${PILLION_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(pil_options INTERFACE -fsanitize=${PILLION_SANITIZE})
 endif()
 if(PILLION_COVERAGE)

@@ -30,9 +30,11 @@ if(NOT builtin AND EXISTS "${PILLION_DEFAULT_MODEL}/config.json")
 endif()
 if(builtin)
   pil_program(pillion model.S)
-  set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/cmd/builtin/model.S APPEND PROPERTY COMPILE_DEFINITIONS PILLION_MODEL_FILE="${builtin}")
+  set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/cmd/builtin/model.S
+    APPEND PROPERTY COMPILE_DEFINITIONS PILLION_MODEL_FILE="${builtin}")
   set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/cmd/builtin/model.S APPEND PROPERTY OBJECT_DEPENDS ${builtin})
 else()
-  message(WARNING "No weights in ${PILLION_DEFAULT_MODEL}: pillion will have no built-in model (tools/setup.sh fetches them)")
+  message(WARNING
+    "No weights in ${PILLION_DEFAULT_MODEL}: pillion will have no built-in model (tools/setup.sh fetches them)")
   pil_program(pillion none.S)
 endif()

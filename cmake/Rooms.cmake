@@ -29,7 +29,8 @@ target_link_libraries(pillion_static PUBLIC pil_options pil_jansson pil_crypto T
 add_library(pillion_shared SHARED ${library_objects})
 set_target_properties(pillion_shared PROPERTIES OUTPUT_NAME pillion VERSION ${PROJECT_VERSION} SOVERSION 0
   LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/pillion.map)
-target_link_options(pillion_shared PRIVATE LINKER:--version-script=${CMAKE_SOURCE_DIR}/cmake/pillion.map LINKER:--exclude-libs,ALL)
+target_link_options(pillion_shared PRIVATE
+  LINKER:--version-script=${CMAKE_SOURCE_DIR}/cmake/pillion.map LINKER:--exclude-libs,ALL)
 target_link_libraries(pillion_shared PRIVATE pil_options pil_jansson_shared pil_crypto_shared Threads::Threads m)
 
 # The example: what an application does, with the public header and the shared library alone.

@@ -111,7 +111,8 @@ PILLION_API void pillion_model_options_init(pillion_model_options *opt);
  *   source      a Hugging Face directory, or a compiled file (then only its path is copied).
  *   out_path    caller's memory of out_bytes, receives the path of the compiled file.
  *   Errors      E_NOT_FOUND, E_FORMAT, E_UNSUPPORTED, E_IO, E_NOMEM. Nothing partial is ever visible: the file is
- *               written beside its final name and renamed. Two processes compiling the same model wait for each other. */
+ *               written beside its final name and renamed. Two processes compiling the same model wait for each other.
+ */
 PILLION_API PILLION_MUST_USE pillion_status pillion_prepare(const char *source, const pillion_model_options *opt,
                                                             char *out_path, size_t out_bytes, pillion_error *err);
 
@@ -174,7 +175,8 @@ PILLION_API void pillion_session_options_init(pillion_session_options *opt);
 
 /* Allocates all scratch memory: pillion_run allocates only for its results. `model` is borrowed until destroyed. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_session_create(pillion_session **out, const pillion_model *model,
-                                                                   const pillion_session_options *opt, pillion_error *err);
+                                                                   const pillion_session_options *opt,
+                                                                   pillion_error *err);
 PILLION_API void pillion_session_destroy(pillion_session *session);
 
 /* ── Work ───────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -243,9 +245,10 @@ typedef struct pillion_item {
  *            prompt, E_NOMEM, E_CANCELLED fail the call as a whole.
  *   The vector of a text is bit-identical whatever else is in the call, on the same machine and kernels.
  *   Source   pooling as in Sentence-BERT (arXiv:1908.10084), section 3. */
-PILLION_API PILLION_MUST_USE pillion_status pillion_run(pillion_session *session, pillion_op op, const pillion_input *in,
-                                                        size_t n, const pillion_run_options *opt,
-                                                        const pillion_item **out, pillion_error *err);
+PILLION_API PILLION_MUST_USE pillion_status pillion_run(pillion_session *session, pillion_op op,
+                                                        const pillion_input *in, size_t n,
+                                                        const pillion_run_options *opt, const pillion_item **out,
+                                                        pillion_error *err);
 
 #ifdef __cplusplus
 }

@@ -17,7 +17,8 @@ static const char *const activation_names[] = {
 };
 #define ACTIVATIONS (sizeof activation_names / sizeof *activation_names)
 
-static const char *const position_names[] = {[PIL_POSITION_ABSOLUTE] = "absolute", [PIL_POSITION_PAD_AWARE] = "pad_aware"};
+static const char *const position_names[] = {
+    [PIL_POSITION_ABSOLUTE] = "absolute", [PIL_POSITION_PAD_AWARE] = "pad_aware"};
 #define POSITIONS (sizeof position_names / sizeof *position_names)
 
 static const struct {
@@ -87,8 +88,8 @@ pillion_status pil_config_check(const pil_config *c, pillion_error *err) {
     if (!st) st = check_range("number of prompts", c->n_prompts, 0, PIL_PROMPTS_MAX, err);
     if (st) return st;
     if (c->hidden % c->heads != 0)
-        return pil_err_set(err, PILLION_E_FORMAT, "hidden_size %u is not a multiple of num_attention_heads %u", c->hidden,
-                           c->heads);
+        return pil_err_set(err, PILLION_E_FORMAT, "hidden_size %u is not a multiple of num_attention_heads %u",
+                           c->hidden, c->heads);
     if (!(c->norm_eps > 0 && c->norm_eps < 1))
         return pil_err_set(err, PILLION_E_FORMAT, "layer_norm_eps is %g, must be between 0 and 1", (double)c->norm_eps);
     if ((size_t)c->activation >= ACTIVATIONS || (size_t)c->position >= POSITIONS)
@@ -123,8 +124,9 @@ pillion_status pil_config_put_json(const pil_config *c, pil_buf *out) {
                    c->normalize ? "true" : "false", c->default_prompt);
     pil_buf_puts(out, ",\"dense\":[");
     for (uint32_t i = 0; i < c->n_dense; i++)
-        pil_buf_printf(out, "%s{\"in\":%u,\"out\":%u,\"bias\":%s,\"activation\":\"%s\"}", i ? "," : "", c->dense[i].n_in,
-                       c->dense[i].n_out, c->dense[i].bias ? "true" : "false", activation_names[c->dense[i].activation]);
+        pil_buf_printf(out, "%s{\"in\":%u,\"out\":%u,\"bias\":%s,\"activation\":\"%s\"}", i ? "," : "",
+                       c->dense[i].n_in, c->dense[i].n_out, c->dense[i].bias ? "true" : "false",
+                       activation_names[c->dense[i].activation]);
     pil_buf_puts(out, "],\"prompts\":[");
     for (uint32_t i = 0; i < c->n_prompts; i++) {
         pil_buf_puts(out, i ? ",{\"name\":" : "{\"name\":");
@@ -143,7 +145,8 @@ static pillion_status get_uint(uint32_t *out, const pil_json *json, const char *
     return PILLION_OK;
 }
 
-static pillion_status get_string(char *out, size_t out_bytes, const pil_json *json, const char *key, pillion_error *err) {
+static pillion_status get_string(char *out, size_t out_bytes, const pil_json *json, const char *key,
+                                 pillion_error *err) {
     size_t n;
     const char *s = pil_json_string(pil_json_get(json, key), &n);
     if (!s || n >= out_bytes || strlen(s) != n)

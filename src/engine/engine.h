@@ -122,7 +122,8 @@ const pil_family *pil_family_find(const char *model_type);
 void pil_family_list(char *out, size_t out_bytes);
 
 /* Helpers for read_config: a required positive integer, an activation by its Hugging Face name. */
-pillion_status pil_family_uint(uint32_t *out, const pil_json *config, const char *key, uint32_t max, pillion_error *err);
+pillion_status pil_family_uint(uint32_t *out, const pil_json *config, const char *key, uint32_t max,
+                               pillion_error *err);
 pillion_status pil_family_activation(pil_activation *out, const pil_json *config, pillion_error *err);
 
 /* ── Network and scratch ────────────────────────────────────────────────────────────────────────────────────── */

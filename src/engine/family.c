@@ -1,4 +1,5 @@
-/* family.c - the list of architectures, and what their read_config functions share. Tests: tests/engine/test_family.c. */
+/* family.c - the list of architectures, and what their read_config functions share. Tests: tests/engine/test_family.c.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,11 +27,13 @@ void pil_family_list(char *out, size_t out_bytes) {
         }
 }
 
-pillion_status pil_family_uint(uint32_t *out, const pil_json *config, const char *key, uint32_t max, pillion_error *err) {
+pillion_status pil_family_uint(uint32_t *out, const pil_json *config, const char *key, uint32_t max,
+                               pillion_error *err) {
     const pil_json *v = pil_json_get(config, key);
     if (!v) return pil_err_set(err, PILLION_E_FORMAT, "\"%s\" is missing", key);
     int64_t n = pil_json_int_or(v, -1);
-    if (n < 1 || n > max) return pil_err_set(err, PILLION_E_FORMAT, "\"%s\" must be a whole number from 1 to %u", key, max);
+    if (n < 1 || n > max)
+        return pil_err_set(err, PILLION_E_FORMAT, "\"%s\" must be a whole number from 1 to %u", key, max);
     *out = (uint32_t)n;
     return PILLION_OK;
 }
@@ -50,10 +53,12 @@ pillion_status pil_family_activation(pil_activation *out, const pil_json *config
         *out = known[i].activation;
         return PILLION_OK;
     }
-    return pil_err_set(err, PILLION_E_UNSUPPORTED, "\"hidden_act\" is \"%.40s\"; supported: gelu, gelu_new, relu", name);
+    return pil_err_set(err, PILLION_E_UNSUPPORTED, "\"hidden_act\" is \"%.40s\"; supported: gelu, gelu_new, relu",
+                       name);
 }
 
-pillion_status pil_family_encoder_config(pil_config *c, const pil_json *config, double default_eps, pillion_error *err) {
+pillion_status pil_family_encoder_config(pil_config *c, const pil_json *config, double default_eps,
+                                         pillion_error *err) {
     pillion_status st = pil_family_uint(&c->hidden, config, "hidden_size", PIL_LIMIT_HIDDEN, err);
     if (!st) st = pil_family_uint(&c->layers, config, "num_hidden_layers", PIL_LIMIT_LAYERS, err);
     if (!st) st = pil_family_uint(&c->heads, config, "num_attention_heads", PIL_LIMIT_HEADS, err);
@@ -65,7 +70,8 @@ pillion_status pil_family_encoder_config(pil_config *c, const pil_json *config, 
     c->norm_eps = (float)pil_json_real_or(pil_json_get(config, "layer_norm_eps"), default_eps);
     const char *position = pil_json_string_or(pil_json_get(config, "position_embedding_type"), "absolute");
     if (strcmp(position, "absolute") != 0)
-        return pil_err_set(err, PILLION_E_UNSUPPORTED, "\"position_embedding_type\" is \"%.40s\"; supported: absolute", position);
+        return pil_err_set(err, PILLION_E_UNSUPPORTED, "\"position_embedding_type\" is \"%.40s\"; supported: absolute",
+                           position);
     if (pil_json_bool_or(pil_json_get(config, "is_decoder"), false))
         return pil_err_set(err, PILLION_E_UNSUPPORTED, "\"is_decoder\" is true; only encoders are supported");
     return PILLION_OK;

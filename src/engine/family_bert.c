@@ -1,5 +1,6 @@
-/* family_bert.c - BERT (Devlin et al., arXiv:1810.04805) as in transformers' BertModel: absolute positions from 0, token
- * types, post-norm. Also what multilingual-e5-small and paraphrase-multilingual-MiniLM are, with another tokenizer. */
+/* family_bert.c - BERT (Devlin et al., arXiv:1810.04805) as in transformers' BertModel: absolute positions from 0,
+ * token types, post-norm. Also what multilingual-e5-small and paraphrase-multilingual-MiniLM are, with another
+ * tokenizer. */
 #include "engine/engine_int.h"
 
 static const char *const model_types[] = {"bert", NULL};

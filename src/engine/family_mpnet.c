@@ -1,5 +1,5 @@
-/* family_mpnet.c - MPNet (Song et al., arXiv:2004.09297) as in transformers' MPNetModel: positions counted from the pad id
- * on, no token types, one relative position bias of 32 buckets shared by all layers. */
+/* family_mpnet.c - MPNet (Song et al., arXiv:2004.09297) as in transformers' MPNetModel: positions counted from the pad
+ * id on, no token types, one relative position bias of 32 buckets shared by all layers. */
 #include "engine/engine_int.h"
 
 static const char *const model_types[] = {"mpnet", NULL};

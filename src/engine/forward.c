@@ -5,8 +5,8 @@
  *     for each layer:   x = LN(attention(x) Wo + bo + x);   x = LN(gelu(x Wi + bi) W2 + b2 + x)
  * What differs (position scheme, relative bias, activation, sizes) is data in pil_config.
  *
- * Invariants: (1) no allocation, lock or system call. (2) no padding: products run over the real tokens of all sequences,
- *             attention over one sequence at a time. (3) a token's result depends on its own sequence alone, to the last
+ * Invariants: (1) no allocation, lock or system call. (2) no padding: products run over the real tokens of all
+ * sequences, attention over one sequence at a time. (3) a token's result depends on its own sequence alone, to the last
  *             bit: every kernel promises it for its rows, and the FFN's blocks only group rows.
  * Threads:    one scratch, one thread. Tests: tests/engine/test_forward.c, tests/lib/test_golden.c. */
 #include <math.h>
@@ -14,7 +14,8 @@
 
 #include "engine/engine_int.h"
 
-static void linear(const pil_kernels *k, const pil_linear *l, size_t m, const float *a, const float *residual, float *c) {
+static void linear(const pil_kernels *k, const pil_linear *l, size_t m, const float *a, const float *residual,
+                   float *c) {
     pil_gemm_f32 g = {.m = m, .n = l->n, .k = l->k, .a = a, .lda = l->k, .w = l->weight, .bias = l->bias,
                       .residual = residual, .c = c, .ldc = l->n};
     k->gemm_f32(&g);

@@ -1,9 +1,9 @@
 /* network.c - binding the tensors of a compiled file to the places where the forward pass reads them.
  *
  * Invariant: after pil_network_create every pointer in pil_network is non-NULL where the configuration asks for it,
- *            has exactly the shape the configuration gives it, and is aligned to 64 bytes. The forward pass checks nothing.
- * Memory:    weights stay in the file; the network owns only its arrays of pointers and the expanded relative bias.
- * Tests:     tests/engine/test_network.c. */
+ *            has exactly the shape the configuration gives it, and is aligned to 64 bytes. The forward pass checks
+ * nothing. Memory:    weights stay in the file; the network owns only its arrays of pointers and the expanded relative
+ * bias. Tests:     tests/engine/test_network.c. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,7 +27,8 @@ static const float *bind(binder *b, const char *name, uint32_t n_dims, const uin
     int same = t->dtype == PIL_DTYPE_F32 && t->n_dims == n_dims && (uintptr_t)t->data % 64 == 0;
     for (uint32_t i = 0; same && i < n_dims; i++) same = t->dims[i] == dims[i];
     if (!same) {
-        b->st = pil_err_set(b->err, PILLION_E_FORMAT, "tensor \"%s\" does not have the type, shape or alignment expected", name);
+        b->st = pil_err_set(b->err, PILLION_E_FORMAT,
+                            "tensor \"%s\" does not have the type, shape or alignment expected", name);
         return NULL;
     }
     return t->data;

@@ -1,9 +1,8 @@
 /* pool.c - from the hidden states of one sequence to its vector: pooling, dense modules, normalisation.
  *
  * Source: Reimers and Gurevych, Sentence-BERT (arXiv:1908.10084), section 3, and the modules of sentence-transformers,
- *         whose order and constants are kept: several poolings are concatenated in the order cls, max, mean, mean_sqrt_len,
- *         weightedmean, lasttoken; Normalize divides by max(norm, 1e-12).
- * Tests:  tests/engine/test_pool.c. */
+ *         whose order and constants are kept: several poolings are concatenated in the order cls, max, mean,
+ * mean_sqrt_len, weightedmean, lasttoken; Normalize divides by max(norm, 1e-12). Tests:  tests/engine/test_pool.c. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -25,7 +24,8 @@ static void divide(float *v, size_t n, float by) {
 }
 
 /* Weights 1, 2, … over all tokens of the sequence: a skipped prompt still counts positions. */
-static void weighted_mean(const pil_network *n, pil_scratch *s, const float *x, size_t tokens, size_t skip, float *out) {
+static void weighted_mean(const pil_network *n, pil_scratch *s, const float *x, size_t tokens, size_t skip,
+                          float *out) {
     float sum = 0;
     for (size_t i = 0; i < tokens; i++) {
         s->weights[i] = (float)(skip + i + 1);

@@ -43,7 +43,8 @@ size_t pil_scratch_bytes(const pil_network *n, size_t batch_tokens_max) {
     return l.floats * sizeof(float);
 }
 
-pillion_status pil_scratch_create(pil_scratch **out, const pil_network *n, size_t batch_tokens_max, pillion_error *err) {
+pillion_status pil_scratch_create(pil_scratch **out, const pil_network *n, size_t batch_tokens_max,
+                                  pillion_error *err) {
     *out = NULL;
     if (batch_tokens_max < n->config.max_tokens || batch_tokens_max > (size_t)1 << 24)
         return pil_err_set(err, PILLION_E_ARG, "batch of %zu tokens: must be at least the model's %u and at most %d",

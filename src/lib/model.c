@@ -1,4 +1,5 @@
-/* model.c - opening models and saying what they are: pillion_model over a compiled file. Tests: tests/lib/test_api.c. */
+/* model.c - opening models and saying what they are: pillion_model over a compiled file. Tests: tests/lib/test_api.c.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,7 +148,8 @@ pillion_status pil_lib_info_json(const pillion_info *i, pil_buf *out) {
     put_field(out, "pooling", i->pooling);
     put_field(out, "kernels", i->kernels);
     put_field(out, "source", i->source);
-    pil_buf_printf(out, ",\"dim\":%u,\"hidden\":%u,\"layers\":%u,\"heads\":%u,\"ffn\":%u,\"vocab\":%u,\"max_tokens\":%u",
+    pil_buf_printf(out,
+                   ",\"dim\":%u,\"hidden\":%u,\"layers\":%u,\"heads\":%u,\"ffn\":%u,\"vocab\":%u,\"max_tokens\":%u",
                    i->dim, i->hidden, i->layers, i->heads, i->ffn, i->vocab, i->max_tokens);
     pil_buf_printf(out, ",\"normalizes\":%s,\"parameters\":%llu,\"file_bytes\":%llu,\"scratch_bytes\":%llu",
                    i->normalizes ? "true" : "false", (unsigned long long)i->parameters,

@@ -1,10 +1,11 @@
-/* session.c - pillion_session and pillion_run: tokens in parallel, batches cut by tokens, the forward pass on each thread.
+/* session.c - pillion_session and pillion_run: tokens in parallel, batches cut by tokens, the forward pass on each
+ * thread.
  *
  * Flow:       run() -> encode every input (task = input) -> cut_batches() -> embed every batch (task = batch).
- * Invariants: (1) a batch is a run of neighbouring inputs with at most batch_tokens tokens in all. (2) an input that failed
- *             is in no batch. (3) lane i is touched by thread i of the team alone while a phase runs.
- * Memory:     results live in the session's and the lanes' arenas, which are reset when the next call begins.
- * Tests:      tests/lib/test_api.c, tests/lib/test_golden.c. */
+ * Invariants: (1) a batch is a run of neighbouring inputs with at most batch_tokens tokens in all. (2) an input that
+ * failed is in no batch. (3) lane i is touched by thread i of the team alone while a phase runs. Memory:     results
+ * live in the session's and the lanes' arenas, which are reset when the next call begins. Tests: tests/lib/test_api.c,
+ * tests/lib/test_golden.c. */
 #include <assert.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -178,8 +179,8 @@ static pillion_status count_prompt_tokens(run *r) {
     r->prompt_tokens = 0;
     if (!r->prompt || c->config.pool_prompt) return PILLION_OK;
     pil_tokens t;
-    pillion_status st = pil_tokenizer_encode(c->tokenizer, r->s->lanes[0].token, r->prompt->text, strlen(r->prompt->text),
-                                             c->config.max_tokens, true, &t, NULL);
+    pillion_status st = pil_tokenizer_encode(c->tokenizer, r->s->lanes[0].token, r->prompt->text,
+                                             strlen(r->prompt->text), c->config.max_tokens, true, &t, NULL);
     if (st) return st;
     r->prompt_tokens = t.n;
     if (t.n && pil_tokenizer_is_special(c->tokenizer, t.ids[t.n - 1])) r->prompt_tokens--;
@@ -188,7 +189,8 @@ static pillion_status count_prompt_tokens(run *r) {
 
 /* ── Batches ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Cuts the inputs into runs of at most `limit` tokens; a limit below batch_tokens spreads few inputs over all threads. */
+/* Cuts the inputs into runs of at most `limit` tokens; a limit below batch_tokens spreads few inputs over all threads.
+ */
 static pillion_status cut_batches(run *r) {
     size_t total = 0;
     for (size_t i = 0; i < r->n; i++) total += r->items[i].status ? 0 : r->items[i].n_tokens;
@@ -340,7 +342,8 @@ static pillion_status find_prompt(run *r, pillion_error *err) {
 
 static pillion_status check_call(const run *r, pillion_error *err) {
     bool embeds = r->op == PILLION_OP_EMBED || r->op == PILLION_OP_EMBED_TOKENS;
-    if (r->op < PILLION_OP_EMBED || r->op > PILLION_OP_INFO) return pil_err_set(err, PILLION_E_ARG, "unknown operation");
+    if (r->op < PILLION_OP_EMBED || r->op > PILLION_OP_INFO)
+        return pil_err_set(err, PILLION_E_ARG, "unknown operation");
     if (r->op != PILLION_OP_INFO && (!r->in || r->n == 0)) return pil_err_set(err, PILLION_E_ARG, "no inputs");
     if (r->n >= UINT32_MAX) return pil_err_set(err, PILLION_E_ARG, "too many inputs");
     if (embeds && r->opt.truncate == PILLION_TRUNCATE_NONE)

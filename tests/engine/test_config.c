@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -11,9 +12,20 @@
 #include "engine/engine.h"
 
 static pil_config small(void) {
-    pil_config c = {.name = "a \"name\"", .family = "bert", .hidden = 32, .layers = 2, .heads = 4, .ffn = 64, .vocab = 100,
-                    .positions = 64, .types = 2, .norm_eps = 1e-12f, .max_tokens = 64, .pooling = PIL_POOL_MEAN,
-                    .pool_prompt = true, .default_prompt = -1};
+    pil_config c = {.name = "a \"name\"",
+                    .family = "bert",
+                    .hidden = 32,
+                    .layers = 2,
+                    .heads = 4,
+                    .ffn = 64,
+                    .vocab = 100,
+                    .positions = 64,
+                    .types = 2,
+                    .norm_eps = 1e-12f,
+                    .max_tokens = 64,
+                    .pooling = PIL_POOL_MEAN,
+                    .pool_prompt = true,
+                    .default_prompt = -1};
     return c;
 }
 
@@ -51,7 +63,8 @@ static void each_wrong_field_is_named(void **state) {
         memcpy((char *)&c + cases[i].offset, &cases[i].value, sizeof cases[i].value);
         pillion_error err = {0};
         assert_int_equal(pil_config_check(&c, &err), PILLION_E_FORMAT);
-        if (!strstr(err.text, cases[i].names)) fail_msg("case %zu: \"%s\" does not name %s", i, err.text, cases[i].names);
+        if (!strstr(err.text, cases[i].names))
+            fail_msg("case %zu: \"%s\" does not name %s", i, err.text, cases[i].names);
     }
 }
 
@@ -95,7 +108,7 @@ static void dense_modules_must_chain(void **state) {
 static void json_keeps_every_field(void **state) {
     (void)state;
     pil_config c = small(), back;
-    strcpy(c.family, "mpnet");
+    snprintf(c.family, sizeof c.family, "%s", "mpnet");
     c.position = PIL_POSITION_PAD_AWARE;
     c.position_offset = 1;
     c.max_tokens = 50;
@@ -108,10 +121,10 @@ static void json_keeps_every_field(void **state) {
     c.dense[0] = (pil_dense){.n_in = 32, .n_out = 24, .bias = true, .activation = PIL_ACTIVATION_TANH};
     c.n_prompts = 2;
     c.default_prompt = 1;
-    strcpy(c.prompts[0].name, "query");
-    strcpy(c.prompts[0].text, "query: ");
-    strcpy(c.prompts[1].name, "passage");
-    strcpy(c.prompts[1].text, "passage:\n\"é\" ");
+    snprintf(c.prompts[0].name, sizeof c.prompts[0].name, "%s", "query");
+    snprintf(c.prompts[0].text, sizeof c.prompts[0].text, "%s", "query: ");
+    snprintf(c.prompts[1].name, sizeof c.prompts[1].name, "%s", "passage");
+    snprintf(c.prompts[1].text, sizeof c.prompts[1].text, "%s", "passage:\n\"é\" ");
     pil_buf b;
     pil_buf_init(&b, PIL_MIB);
     assert_int_equal(pil_config_put_json(&c, &b), PILLION_OK);

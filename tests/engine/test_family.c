@@ -9,8 +9,9 @@
 
 #include "engine/engine.h"
 
-#define SIZES                                                                                                        \
-    "\"hidden_size\":32,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"intermediate_size\":64,\"vocab_size\":100," \
+#define SIZES                                                                                                          \
+    "\"hidden_size\":32,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"intermediate_size\":64,\"vocab_size\":"    \
+    "100,"                                                                                                             \
     "\"max_position_embeddings\":514"
 
 static pillion_status read(const char *type, const char *config, pil_config *c, pillion_error *err) {
@@ -49,8 +50,9 @@ static void bert_counts_positions_from_zero(void **state) {
 static void xlm_roberta_counts_positions_from_the_pad_id(void **state) {
     (void)state;
     pil_config c;
-    assert_int_equal(read("xlm-roberta", "{" SIZES ",\"type_vocab_size\":1,\"pad_token_id\":1,\"layer_norm_eps\":1e-5}", &c, NULL),
-                     PILLION_OK);
+    assert_int_equal(
+        read("xlm-roberta", "{" SIZES ",\"type_vocab_size\":1,\"pad_token_id\":1,\"layer_norm_eps\":1e-5}", &c, NULL),
+        PILLION_OK);
     assert_int_equal(c.position, PIL_POSITION_PAD_AWARE);
     assert_int_equal(c.position_offset, 1);
     assert_int_equal(c.max_tokens, 512);
@@ -78,22 +80,26 @@ static void wrong_fields_are_named(void **state) {
         {"{\"hidden_size\":32.5}", PILLION_E_FORMAT, "hidden_size"},
         {"{" SIZES "}", PILLION_E_FORMAT, "type_vocab_size"},
         {"{" SIZES ",\"type_vocab_size\":2,\"hidden_act\":\"quick_gelu\"}", PILLION_E_UNSUPPORTED, "quick_gelu"},
-        {"{" SIZES ",\"type_vocab_size\":2,\"position_embedding_type\":\"relative_key\"}", PILLION_E_UNSUPPORTED, "relative_key"},
+        {"{" SIZES ",\"type_vocab_size\":2,\"position_embedding_type\":\"relative_key\"}", PILLION_E_UNSUPPORTED,
+         "relative_key"},
         {"{" SIZES ",\"type_vocab_size\":2,\"is_decoder\":true}", PILLION_E_UNSUPPORTED, "is_decoder"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pil_config c;
         pillion_error err = {0};
         assert_int_equal(read("bert", cases[i].config, &c, &err), cases[i].status);
-        if (!strstr(err.text, cases[i].names)) fail_msg("case %zu: \"%s\" does not name %s", i, err.text, cases[i].names);
+        if (!strstr(err.text, cases[i].names))
+            fail_msg("case %zu: \"%s\" does not name %s", i, err.text, cases[i].names);
     }
 }
 
 static void a_pad_id_beyond_the_positions_is_refused(void **state) {
     (void)state;
     pil_config c;
-    assert_int_equal(read("roberta", "{" SIZES ",\"type_vocab_size\":1,\"pad_token_id\":513}", &c, NULL), PILLION_E_FORMAT);
-    assert_int_equal(read("roberta", "{" SIZES ",\"type_vocab_size\":1,\"pad_token_id\":-1}", &c, NULL), PILLION_E_FORMAT);
+    assert_int_equal(read("roberta", "{" SIZES ",\"type_vocab_size\":1,\"pad_token_id\":513}", &c, NULL),
+                     PILLION_E_FORMAT);
+    assert_int_equal(read("roberta", "{" SIZES ",\"type_vocab_size\":1,\"pad_token_id\":-1}", &c, NULL),
+                     PILLION_E_FORMAT);
 }
 
 static void every_rule_of_every_family_is_complete(void **state) {

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../support/files.h"
-#include "../support/test.h"
+#include "support/files.h"
+#include "support/test.h"
 #include "base/arena.h"
 #include "base/limits.h"
 #include "engine/engine.h"
@@ -166,7 +166,8 @@ static void ref_linear(fixture *f, const char *prefix, size_t m, const double *x
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < w->rows; j++) {
             double sum = (double)b->values[j];
-            for (size_t k = 0; k < w->columns; k++) sum += x[i * w->columns + k] * (double)w->values[j * w->columns + k];
+            for (size_t k = 0; k < w->columns; k++)
+                sum += x[i * w->columns + k] * (double)w->values[j * w->columns + k];
             y[i * w->rows + j] = sum;
         }
 }
@@ -279,7 +280,7 @@ static pil_config bert_config(void) {
 
 static pil_config mpnet_config(void) {
     pil_config c = bert_config();
-    strcpy(c.family, "mpnet");
+    snprintf(c.family, sizeof c.family, "%s", "mpnet");
     c.types = 0;
     c.position = PIL_POSITION_PAD_AWARE;
     c.position_offset = 1;
@@ -291,7 +292,7 @@ static pil_config mpnet_config(void) {
 
 static pil_config roberta_config(void) {
     pil_config c = mpnet_config();
-    strcpy(c.family, "xlm-roberta");
+    snprintf(c.family, sizeof c.family, "%s", "xlm-roberta");
     c.types = 1;
     c.relative_bias = false;
     c.activation = PIL_ACTIVATION_GELU_TANH;
@@ -299,7 +300,8 @@ static pil_config roberta_config(void) {
 }
 
 static void random_ids(fixture *f, int32_t *ids, size_t n) {
-    for (size_t i = 0; i < n; i++) ids[i] = (int32_t)((random_value(f) + 0.5f) * (float)f->config.vocab) % (int32_t)f->config.vocab;
+    for (size_t i = 0; i < n; i++)
+        ids[i] = (int32_t)((random_value(f) + 0.5f) * (float)f->config.vocab) % (int32_t)f->config.vocab;
 }
 
 /* All lengths in one batch; hidden states within 2e-5 of the double-precision reference (values are of size 1). */
@@ -379,7 +381,8 @@ static void a_set_cancel_flag_stops_the_pass(void **state) {
     uint32_t starts[] = {0, 4};
     volatile int cancel = 1;
     const float *hidden;
-    assert_int_equal(pil_network_forward(f->network, f->scratch, ids, starts, 1, &cancel, &hidden), PILLION_E_CANCELLED);
+    assert_int_equal(pil_network_forward(f->network, f->scratch, ids, starts, 1, &cancel, &hidden),
+                     PILLION_E_CANCELLED);
     fixture_destroy(f);
 }
 
@@ -428,7 +431,8 @@ static void poolings_are_concatenated_in_order(void **state) {
     enum { T = 4 };
     float hidden[T * 48], out[6 * 48];
     for (size_t t = 0; t < T; t++)
-        for (size_t j = 0; j < h; j++) hidden[t * h + j] = (float)(t + 1) * (j % 2 ? -1.0f : 1.0f); /* rows 1, 2, 3, 4 */
+        for (size_t j = 0; j < h; j++)
+            hidden[t * h + j] = (float)(t + 1) * (j % 2 ? -1.0f : 1.0f); /* rows 1, 2, 3, 4 */
     pil_network_pool(f->network, f->scratch, hidden, T, 0, false, out);
     const float even[] = {1, 4, 2.5f, 5, 3, 4}, odd[] = {-1, -1, -2.5f, -5, -3, -4};
     for (size_t p = 0; p < 6; p++) {

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../support/files.h"
-#include "../support/test.h"
+#include "support/files.h"
+#include "support/test.h"
 #include "base/json.h"
 
 typedef struct fixture {
@@ -90,7 +90,8 @@ static void info_is_also_an_operation(void **state) {
 
 static void vectors_are_unit_length_and_near_for_near_texts(void **state) {
     fixture *f = *state;
-    pillion_input in[] = {text("A man is playing the guitar."), text("Someone plays a guitar."), text("The stock market fell today.")};
+    pillion_input in[] = {text("A man is playing the guitar."), text("Someone plays a guitar."),
+                          text("The stock market fell today.")};
     const pillion_item *items = run(f->session, PILLION_OP_EMBED, in, 3, NULL);
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(items[i].status, PILLION_OK);
