@@ -35,14 +35,15 @@ static void weighted_mean(const pil_network *n, pil_scratch *s, const float *x, 
     divide(out, n->config.hidden, sum);
 }
 
-/* Fills [pooled_dim]; hidden is the whole sequence. cls and last look past the prompt mask, as the reference does. */
+/* Fills [pooled_dim]; hidden is the whole sequence. cls is the first token behind a skipped prompt, as the reference
+ * has it. */
 static void pool(const pil_network *n, pil_scratch *s, const float *hidden, size_t n_tokens, size_t skip, float *out) {
     const pil_kernels *k = n->kernels;
     size_t h = n->config.hidden, tokens = n_tokens - skip;
     uint32_t pooling = n->config.pooling;
     const float *x = hidden + skip * h;
     if (pooling & PIL_POOL_CLS) {
-        memcpy(out, hidden, h * sizeof *out);
+        memcpy(out, x, h * sizeof *out);
         out += h;
     }
     if (pooling & PIL_POOL_MAX) {
