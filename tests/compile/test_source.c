@@ -226,7 +226,7 @@ static void dense_activations_are_read_by_their_class(void **state) {
         {"torch.nn.modules.activation.ReLU", PIL_ACTIVATION_RELU},
         {"torch.nn.modules.activation.GELU", PIL_ACTIVATION_GELU_ERF},
     };
-    pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.dense = 8});
+    pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.dense = 32});
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[256];
         snprintf(text, sizeof text, "{\"in_features\":32,\"out_features\":8,\"activation_function\":\"%s\"}",
@@ -362,7 +362,7 @@ static void every_configuration_that_cannot_be_used_is_named_in_one_line(void **
     (void)state;
     for (size_t i = 0; i < sizeof complaints / sizeof *complaints; i++) {
         const complaint *c = &complaints[i];
-        pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.dense = 8});
+        pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.dense = 32});
         pil_test_write_text(dir, "3_Normalize/config.json", "{}");
         pil_test_write_text(dir, c->file, c->text);
         pillion_error err = open_fails();

@@ -175,6 +175,7 @@ static void describe(network *net, const char *family) {
     }
     if (is_mpnet) add(net, 32, HEADS, false, "encoder.relative_attention_bias.weight");
     add(net, HIDDEN, HIDDEN, false, "pooler.dense.weight"); /* in real checkpoints, used by nobody */
+    add(net, HIDDEN, 0, false, "pooler.dense.bias");
 }
 
 /* Knuth's 64-bit linear congruential generator; the upper bits are the good ones. */
@@ -284,16 +285,20 @@ void pil_tiny_model_write(const char *dir, const char *family, const pil_tiny_op
     if (!opt) opt = &defaults;
     uint64_t state = opt->seed + 1;
     bool is_bert = strcmp(family, "bert") == 0;
+    specials names = specials_of(family);
     write_json(dir, "config.json",
                "{'model_type':'%s','hidden_size':%d,'num_hidden_layers':%d,'num_attention_heads':%d,"
                "'intermediate_size':%d,'vocab_size':%zu,'max_position_embeddings':%d,'type_vocab_size':%d,"
                "'pad_token_id':%d,'hidden_act':'gelu','layer_norm_eps':1e-05}",
                family, HIDDEN, PIL_TINY_LAYERS, HEADS, FFN, VOCAB, POSITIONS, is_bert ? 2 : 1,
-               specials_of(family).pad_id);
+               names.pad_id);
     write_modules(dir, opt);
     write_json(dir, "sentence_bert_config.json", "{'max_seq_length':%d,'do_lower_case':false}", PIL_TINY_MAX_TOKENS);
     pil_test_write_text(dir, "config_sentence_transformers.json", opt->pipeline ? opt->pipeline : "{\"prompts\":{}}");
-    write_json(dir, "tokenizer_config.json", "{'model_max_length':1000000000000000019884624838656}");
+    write_json(dir, "tokenizer_config.json",
+               "{'tokenizer_class':'PreTrainedTokenizerFast','model_max_length':1000000000000000019884624838656,"
+               "'cls_token':'%s','pad_token':'%s','sep_token':'%s','unk_token':'%s'}",
+               names.begin, names.pad, names.end, names.unknown);
     char *tokenizer = make_tokenizer(family);
     pil_test_write_text(dir, "tokenizer.json", tokenizer);
     free(tokenizer);

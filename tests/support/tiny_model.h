@@ -30,7 +30,7 @@ typedef struct pil_tiny_options {
     bool sharded;         /* two shards and an index instead of one file */
     const char *prefix;   /* in front of every tensor's name, for example "bert." */
     bool no_normalize;    /* leave out the Normalize module */
-    uint32_t dense;       /* n > 0: a Dense module with bias and Tanh to n values */
+    uint32_t dense;       /* n > 0: a Dense module with bias and Tanh to n values (a multiple of 32) */
     const char *pooling;  /* content of 1_Pooling/config.json; NULL: mean */
     const char *pipeline; /* content of config_sentence_transformers.json; NULL: no prompts */
 } pil_tiny_options;
