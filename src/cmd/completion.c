@@ -112,6 +112,7 @@ static void bash_script(pil_buf *out) {
 /* ── zsh ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 #define ZSH_SPECIAL "[]:\\"
+#define ZSH_NOTHING "()" /* an empty list of words; a blank action would stop zsh from inserting a single match */
 
 static void zsh_option(pil_buf *out, const pil_option *o) {
     const char *star = o->type == PIL_OPTION_LIST ? "*" : "";
@@ -125,7 +126,7 @@ static void zsh_option(pil_buf *out, const pil_option *o) {
         put_words(out, o->choices);
         pil_buf_puts(out, ")");
     } else if (o->type != PIL_OPTION_FLAG) {
-        pil_buf_printf(out, ":%s:%s", o->value, takes_file(o) ? "_files" : " ");
+        pil_buf_printf(out, ":%s:%s", o->value, takes_file(o) ? "_files" : ZSH_NOTHING);
     }
     pil_buf_putc(out, '\'');
 }
@@ -139,7 +140,7 @@ static void zsh_command(pil_buf *out, const pil_command *c) {
         put_arg_words(out, c);
         pil_buf_puts(out, ")'");
     } else {
-        pil_buf_printf(out, " \\\n            '*:argument:%s'", c->complete == PIL_COMPLETE_FILES ? "_files" : " ");
+        pil_buf_printf(out, " \\\n            '*:argument:%s'", c->complete == PIL_COMPLETE_FILES ? "_files" : ZSH_NOTHING);
     }
     pil_buf_puts(out, " ;;\n");
 }

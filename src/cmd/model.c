@@ -40,9 +40,10 @@ static pillion_status open_builtin(pillion_model **out, const pil_model_values *
     if (st || values->precision == PILLION_PRECISION_AUTO) return st;
     const char *has = pillion_model_info(*out)->precision, *wanted = pil_precisions[values->precision];
     if (strcmp(has, wanted) == 0) return PILLION_OK;
+    st = pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in %s, not in %s", has, wanted);
     pillion_model_close(*out);
     *out = NULL;
-    return pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in %s, not in %s", has, wanted);
+    return st;
 }
 
 int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool quiet) {
