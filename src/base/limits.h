@@ -29,6 +29,13 @@
 #define PIL_LIMIT_HEADER_BYTES (16 * PIL_KIB)
 #define PIL_LIMIT_HEADERS 100
 #define PIL_LIMIT_CONNECTIONS 1024
+#define PIL_LIMIT_HEADER_MS 10000      /* for a request's header, and the beginning of its body */
+#define PIL_LIMIT_BODY_BYTES_PER_MS 1  /* a body must not come slower than 1 kB/s */
+#define PIL_LIMIT_IDLE_MS 75000        /* a connection between two requests; clients are told 5 s less */
+#define PIL_LIMIT_SWEEP_MS 1000        /* how often the times above are looked at */
+#define PIL_LIMIT_ANSWER_BYTES (512 * PIL_MIB) /* an answer: 10,000 chunks of a file with 4,096 values each */
+#define PIL_LIMIT_DOCUMENTS 2          /* documents read at once: each may cost a core for seconds */
+#define PIL_LIMIT_ECHO_BYTES 256 /* of input in an error message: enough to recognise it by */
 
 /* Files. */
 #define PIL_LIMIT_SAFETENSORS_HEADER 100000000u /* as the reference reader */

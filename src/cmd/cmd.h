@@ -12,6 +12,7 @@
     X(NOT_FOUND, 3, "a model or a file does not exist")                                              \
     X(MODEL, 4, "a model is malformed, damaged or not supported")                                    \
     X(INPUT, 5, "a text was refused: invalid UTF-8, malformed JSON, or over a limit")                \
+    X(IN_USE, 98, "serve: somebody else listens on that address")                                    \
     X(INTERRUPTED, 130, "interrupted by Ctrl-C: no partial output file is left")
 
 typedef enum pil_exit {
@@ -44,5 +45,8 @@ typedef struct pil_role {
 } pil_role;
 
 const pil_role *pil_role_find(const char *arg); /* NULL when arg names no role */
+
+int pil_role_worker(int argc, char **argv);  /* computes texts */
+int pil_role_prepare(int argc, char **argv); /* compiles a model directory */
 
 #endif

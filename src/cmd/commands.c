@@ -7,14 +7,18 @@
 #include "cmd/cmd.h"
 #include "cmd/help.h"
 #include "cmd/say.h"
+#include "extract/extract.h"
 
 static const pil_command *const commands[] = {
-    &pil_cmd_embed, &pil_cmd_similarity, &pil_cmd_tokenize, &pil_cmd_show, &pil_cmd_compile,
-    &pil_cmd_verify, &pil_cmd_completion, &pil_cmd_help, NULL,
+    &pil_cmd_embed,   &pil_cmd_similarity, &pil_cmd_tokenize,   &pil_cmd_serve, &pil_cmd_show,
+    &pil_cmd_compile, &pil_cmd_verify,     &pil_cmd_completion, &pil_cmd_help,  NULL,
 };
 
 /* Ends with a row without name. */
 static const pil_role roles[] = {
+    {"--role=worker", pil_role_worker},
+    {"--role=prepare", pil_role_prepare},
+    {"--role=extract", pil_extract_main},
     {NULL, NULL},
 };
 

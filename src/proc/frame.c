@@ -64,13 +64,15 @@ pillion_status pil_frame_end(pil_buf *out, size_t mark) {
     return PILLION_OK;
 }
 
-pillion_status pil_frame_put_ready(pil_buf *out, const pillion_info *info, const char *json, size_t json_bytes) {
+pillion_status pil_frame_put_ready(pil_buf *out, const pillion_info *info, const char *json, size_t json_bytes,
+                                   const char *sandbox) {
     size_t mark;
     pil_frame_begin(out, PIL_FRAME_READY, 0, &mark);
     put_u32(out, info->dim);
     put_u32(out, info->hidden);
     put_u32(out, info->max_tokens);
     put_string(out, json, json_bytes);
+    put_string(out, sandbox, strlen(sandbox));
     return pil_frame_end(out, mark);
 }
 
@@ -181,11 +183,14 @@ pillion_status pil_frame_get_ready(pil_frame_ready *out, const void *payload, si
     out->hidden = pil_cursor_u32(&c);
     out->max_tokens = pil_cursor_u32(&c);
     out->json = get_string(&c, &out->json_bytes, false);
+    out->sandbox = get_string(&c, &out->sandbox_bytes, false);
     if (!at_end(&c)) return bad(err, "length of ready");
     /* a pooled vector is at most every pooling mode side by side */
     if (out->dim == 0 || out->dim > 8 * PIL_LIMIT_HIDDEN) return bad(err, "dimension");
     if (out->hidden == 0 || out->hidden > PIL_LIMIT_HIDDEN) return bad(err, "hidden size");
     if (out->max_tokens == 0 || out->max_tokens > PIL_LIMIT_POSITIONS) return bad(err, "token limit");
+    for (size_t i = 0; i < out->sandbox_bytes; i++)
+        if (out->sandbox[i] < ' ' || out->sandbox[i] > '~' || out->sandbox[i] == '"') return bad(err, "cage");
     return PILLION_OK;
 }
 

@@ -14,7 +14,7 @@
  *             has exited and its stream is read to the end, so that no finished answer is thrown away and no text is
  *             suspected for what came before its turn. (3) nothing that a worker says is believed before frame.c has
  *             checked it; a worker that breaks the format is killed. (4) on_done is called from deliver() only.
- * Not here:   which text goes where (sched/sched.c). Tests: tests/proc/test_pool.c, tests/http/server.py. */
+ * Not here:   which text goes where (sched/sched.c). Tests: tests/proc/test_pool.c, tests/http/test_server.py. */
 #include <assert.h>
 #include <signal.h>
 #include <stdio.h>
@@ -194,6 +194,7 @@ static pillion_status take_ready(slot *s, pillion_error *err) {
         p->json = strndup(r.json, r.json_bytes);
         if (!p->json) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
         p->info.json = p->json;
+        snprintf(p->info.sandbox, sizeof p->info.sandbox, "%.*s", (int)r.sandbox_bytes, r.sandbox);
         p->info.json_bytes = r.json_bytes;
         p->info.dim = r.dim;
         p->info.hidden = r.hidden;

@@ -30,6 +30,7 @@ typedef struct pil_pool_info {
     uint32_t dim, hidden, max_tokens; /* 0 until a worker has been ready once */
     const char *json;                 /* pillion_info as the first worker told it; NULL until then */
     size_t json_bytes;
+    char sandbox[128]; /* what cages the workers: "full", "partial: ..."; "" until then */
     uint64_t deaths; /* workers that ended without being told to */
     uint64_t prepare_done,
         prepare_total; /* while a directory is compiled: bytes of weights; 0 before the first report */
@@ -84,7 +85,8 @@ typedef struct pil_worker_options {
     const void *memory; /* a compiled model in memory */
     size_t memory_bytes;
     pillion_precision precision;
-    int fd; /* a socket; PIL_WORKER_FD in a real worker */
+    int fd;    /* a socket; PIL_WORKER_FD in a real worker */
+    bool cage; /* give up files, network and processes once the model is mapped; the caller then ends with _exit */
 } pil_worker_options;
 
 /* The body of a worker: opens the model, computes a canary text, says READY (or FAILED), then answers requests until

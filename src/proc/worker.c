@@ -1,10 +1,10 @@
 /* worker.c - what runs inside the children: the worker's loop, and the compiling of a model directory.
  *
- * Flow:    open_model() -> prove(): a canary text gives a sound vector -> READY -> serve(): request frame in, reply
- *          frame out, until the socket ends. Blocking reads and writes, one thread, no event loop.
+ * Flow:    open_model() -> enter_cage() -> prove(): a canary text gives a sound vector -> READY -> serve(): request
+ *          frame in, reply frame out, until the socket ends. Blocking reads and writes, one thread, no event loop.
  * Memory:  one buffer for what comes, one for what goes, one arena for decoded requests; all are reused, and given back
  *          after an unusually large request.
- * Tests:   tests/proc/test_worker.c, tests/http/server.py. */
+ * Tests:   tests/proc/test_worker.c, tests/http/test_server.py. */
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "proc/frame.h"
 #include "proc/proc.h"
+#include "sandbox/sandbox.h"
 
 #define CANARY_TEXT "Pillion's worker is ready: 3, 2, 1."
 #define KEEP_BYTES (4 * PIL_MIB) /* buffers larger than this are given back after a request */
@@ -32,6 +33,7 @@ typedef struct worker {
     int fd;
     pil_buf in, out;
     pil_arena arena;
+    char sandbox[PIL_SANDBOX_LINE];
 } worker;
 
 void pil_child_begin(void) {
@@ -100,10 +102,19 @@ static pillion_status prove(worker *w, pillion_error *err) {
     return PILLION_OK;
 }
 
+static pillion_status enter_cage(worker *w, pillion_error *err) {
+    pil_sandbox_policy policy;
+    pil_sandbox_report report;
+    pil_sandbox_policy_init(&policy, PIL_SANDBOX_WORKER);
+    pillion_status st = pil_sandbox_apply(&policy, &report, err);
+    if (!st) pil_sandbox_describe(&report, w->sandbox, sizeof w->sandbox);
+    return st;
+}
+
 static bool say_ready(worker *w) {
     const pillion_item *item;
     if (pillion_run(w->session, PILLION_OP_INFO, NULL, 0, NULL, &item, NULL) || item->status) return false;
-    pil_frame_put_ready(&w->out, pillion_model_info(w->model), item->text, item->text_bytes);
+    pil_frame_put_ready(&w->out, pillion_model_info(w->model), item->text, item->text_bytes, w->sandbox);
     return send_out(w);
 }
 
@@ -141,12 +152,13 @@ static int serve(worker *w) {
 }
 
 int pil_worker_main(const pil_worker_options *opt) {
-    worker w = {.fd = opt->fd};
+    worker w = {.fd = opt->fd, .sandbox = "none"};
     pillion_error err = {0};
     pil_buf_init(&w.in, PIL_LIMIT_FRAME_BYTES);
     pil_buf_init(&w.out, PIL_LIMIT_FRAME_BYTES + PIL_FRAME_HEADER_BYTES);
     pil_arena_init(&w.arena, ARENA_BYTES_MAX);
     pillion_status st = open_model(&w, opt, &err);
+    if (!st && opt->cage) st = enter_cage(&w, &err);
     if (!st) st = prove(&w, &err);
     int status = 1;
     if (st) {

@@ -26,25 +26,6 @@ static int remove_fakes(void **state) {
     return 0;
 }
 
-/* A cross-built test runs in an emulator, and the kernel may not know that another program needs one as well. */
-static void need_fakes(void) {
-    int status;
-    fflush(NULL);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        char *argv[] = {(char[]){"tesseract"}, (char[]){"--list-langs"}, NULL}, *environment[] = {NULL};
-        int nothing = open("/dev/null", O_RDWR);
-        dup2(nothing, 0);
-        dup2(nothing, 1);
-        execve(PIL_FAKE_TOOL, argv, environment);
-        _exit(errno == ENOEXEC ? 99 : 1);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 99) skip_with("a program of this architecture cannot be executed");
-    assert_int_equal(status, 0);
-}
-
 static int use_fakes(void **state) {
     (void)state;
     return setenv("PATH", fake_dir, 1);
@@ -159,9 +140,8 @@ static void sizes_are_taken_up_to_their_limit_and_not_beyond(void **state) {
     assert_int_equal(strlen(answer_page(&a, 0)), PIL_LIMIT_DOCUMENT_TEXT);
     free_answer(&a);
     expect_code(run_on("text txt", text, PIL_LIMIT_DOCUMENT_TEXT + 1), "too_large");
-    size_t n = PIL_LIMIT_EXTRACT_RESULT / 6 + 1;
-    memset(text, 1, n); /* each byte is six in JSON, so the answer is over its ceiling */
-    expect_code(run_on("text txt", text, n), "too_large");
+    memset(text, 1, PIL_LIMIT_DOCUMENT_TEXT); /* each byte is six in JSON, so the answer is over its ceiling */
+    expect_code(run_on("text txt", text, PIL_LIMIT_DOCUMENT_TEXT), "too_large");
     free(text);
 }
 
@@ -196,7 +176,6 @@ static void a_missing_tool_names_its_package(void **state) {
 
 static void a_language_is_mapped_or_refused_or_its_package_named(void **state) {
     (void)state;
-    need_fakes();
     static const struct {
         const char *tag, *package; /* NULL: no such language; "": installed */
     } cases[] = {
@@ -222,7 +201,6 @@ static void a_language_is_mapped_or_refused_or_its_package_named(void **state) {
 
 static void pages_are_told_apart_by_form_feeds(void **state) {
     (void)state;
-    need_fakes();
     static const char *const pages[] = {"one", "", "three\nlines\n\nhere"};
     expect_pages(run_on_text("text pdf",
                              "pdfinfo say Pages: 3\npdftotext say  one \\n\\n\\f \\n\\fthree\\nlines\\n\\nhere\\n\\f"),
@@ -231,7 +209,6 @@ static void pages_are_told_apart_by_form_feeds(void **state) {
 
 static void the_page_count_is_not_taken_from_a_title(void **state) {
     (void)state;
-    need_fakes();
     static const char *const pages[] = {"page 1", "page 2"};
     expect_pages(run_on_text("text pdf", "pdfinfo say Title: x\\nPages: 9000\\nPages:  2\\nPage size: 1\\n\n"
                                          "pdftotext page 1\npdftotext page 2\n"),
@@ -240,7 +217,6 @@ static void the_page_count_is_not_taken_from_a_title(void **state) {
 
 static void a_wrong_number_of_form_feeds_means_one_run_for_each_page(void **state) {
     (void)state;
-    need_fakes();
     answer a =
         run_on_text("text pdf", "pdfinfo say Pages: 3\npdftotext page 1\npdftotext page 3\n"); /* none for page 2 */
     assert_int_equal(a.status, 0);
@@ -254,7 +230,6 @@ static void a_wrong_number_of_form_feeds_means_one_run_for_each_page(void **stat
 
 static void a_page_that_kills_the_tool_is_empty_and_reported_and_the_others_are_read(void **state) {
     (void)state;
-    need_fakes();
     answer a =
         run_on_text("text pdf", "pdfinfo say Pages: 3\npdftotext crash-on 2\npdftotext page 1\npdftotext page 3\n");
     assert_int_equal(a.status, 0);
@@ -280,14 +255,12 @@ static void a_page_that_kills_the_tool_is_empty_and_reported_and_the_others_are_
 
 static void invalid_utf8_from_a_tool_is_dropped(void **state) {
     (void)state;
-    need_fakes();
     static const char *const pages[] = {"ab", "c"};
     expect_pages(run_on_text("text pdf", "pdfinfo say Pages: 2\npdftotext say \\xa\\xb\\x\\n\\f\\xc\\f"), 2, pages);
 }
 
 static void a_scan_has_less_than_fifty_letters_on_a_page(void **state) {
     (void)state;
-    need_fakes();
     static const char fifty[] = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     static const char umlauts[] = "üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüü"; /* 49, twice as many bytes */
     static const struct {
@@ -322,7 +295,6 @@ static void a_scan_has_less_than_fifty_letters_on_a_page(void **state) {
 
 static void confidence_is_the_mean_of_words_and_then_of_pages(void **state) {
     (void)state;
-    need_fakes();
     answer a =
         run_on_text("ocr-extract en-US accurate",
                     "pdfinfo say Pages: 2\npdftoppm say tesseract say level\\\\tpage\\\\n" WORD("1", "-1", "")
@@ -345,7 +317,6 @@ static void confidence_is_the_mean_of_words_and_then_of_pages(void **state) {
 
 static void a_page_that_cannot_be_drawn_or_recognised_is_reported(void **state) {
     (void)state;
-    need_fakes();
     answer a =
         run_on_text("ocr-extract en-US fast",
                     "pdfinfo say Pages: 2\npdftoppm crash-on 1\npdftoppm say tesseract say " WORD("5", "80", "kept"));
@@ -367,7 +338,6 @@ static void a_page_that_cannot_be_drawn_or_recognised_is_reported(void **state) 
 
 static void tools_that_do_not_end_are_killed_at_the_deadline(void **state) {
     (void)state;
-    need_fakes();
     static const char *const scripts[] = {"pdfinfo hang\n",
                                           "pdfinfo silent-hang\n",
                                           "pdfinfo babble\n",
@@ -389,7 +359,6 @@ static void tools_that_do_not_end_are_killed_at_the_deadline(void **state) {
 
 static void a_flood_of_text_is_cut_off(void **state) {
     (void)state;
-    need_fakes();
     answer a = run_on_text("text pdf", "pdfinfo say Pages: 1\npdftotext flood\n");
     assert_true(a.ms < 10000);
     expect_code(a, "too_large");
@@ -397,7 +366,6 @@ static void a_flood_of_text_is_cut_off(void **state) {
 
 static void a_tool_in_the_cage_can_do_nothing_but_read_and_answer(void **state) {
     (void)state;
-    need_fakes();
     pil_sandbox_report here;
     pil_sandbox_probe(&here);
     if (pil_sandbox_state_of(&here) != PIL_SANDBOX_FULL) skip_with("the sandbox is partial here");
@@ -411,7 +379,6 @@ static void a_tool_in_the_cage_can_do_nothing_but_read_and_answer(void **state) 
 
 static void a_tool_has_no_more_memory_than_its_limit(void **state) {
     (void)state;
-    need_fakes();
     answer a = run_on_text("text pdf", "pdfinfo say Pages: 1\npdftotext eat\n");
     assert_int_equal(a.status, 0);
     int mib = 0;
@@ -422,7 +389,6 @@ static void a_tool_has_no_more_memory_than_its_limit(void **state) {
 
 static void the_role_reports_its_cage_and_answers_once(void **state) {
     (void)state;
-    need_fakes();
     need_one_thread();
     pil_sandbox_report here;
     char line[PIL_SANDBOX_LINE];
@@ -491,7 +457,6 @@ static bool is_named(pid_t pid, const char *name) {
 
 static void killing_the_role_kills_its_tool(void **state) {
     (void)state;
-    need_fakes();
     need_one_thread();
     if (access("/proc/self/stat", R_OK) != 0) skip_with("no /proc");
     int document = document_of("pdfinfo hang\n", 13), answers, status;

@@ -67,7 +67,7 @@ static int fake_worker(const char *model) {
         must_write(out.bytes, out.len);
         return 1;
     }
-    pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2);
+    pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2, "none");
     must_write(out.bytes, out.len);
     for (;;) {
         unsigned char head[PIL_FRAME_HEADER_BYTES];

@@ -5,7 +5,7 @@ _pillion() {
     local words='' options='' files=''
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W 'embed similarity tokenize show compile verify completion help --help --version' -- "$cur"))
+        COMPREPLY=($(compgen -W 'embed similarity tokenize serve show compile verify completion help --help --version' -- "$cur"))
         return
     fi
     case ${COMP_WORDS[1]}:$prev in
@@ -34,6 +34,16 @@ _pillion() {
     tokenize:--prompt|tokenize:-p) return ;;
     tokenize:--threads|tokenize:-t) return ;;
     tokenize:--batch-tokens) return ;;
+    serve:--host) return ;;
+    serve:--port) return ;;
+    serve:--listen) return ;;
+    serve:--model|serve:-m) files=1 ;;
+    serve:--precision) words='auto f32 bf16 int8' ;;
+    serve:--workers) return ;;
+    serve:--files-root) files=1 ;;
+    serve:--allow-host) return ;;
+    serve:--drain) return ;;
+    serve:--log-level) words='error warn info debug' ;;
     show:--model|show:-m) files=1 ;;
     show:--precision) words='auto f32 bf16 int8' ;;
     compile:--name) return ;;
@@ -45,11 +55,12 @@ _pillion() {
         embed) words='' options='--help --output --format --no-normalize --no-truncate --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
         similarity) words='' options='--help --top --json --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
         tokenize) words='' options='--help --output --no-truncate --no-special --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
+        serve) words='' options='--help --host --port --listen --model --precision --workers --files-root --allow-host --with-parent --drain --log-level' ;;
         show) words='' options='--help --json --model --precision' files=1 ;;
         compile) words='' options='--help --name --precision --quiet' files=1 ;;
         verify) words='' options='--help --model --precision' files=1 ;;
         completion) words='bash zsh fish' options='--help' ;;
-        help) words='embed similarity tokenize show compile verify completion help' options='--help --man' ;;
+        help) words='embed similarity tokenize serve show compile verify completion help' options='--help --man' ;;
         esac
         [[ $cur == -* ]] && words=$options files='' ;;
     esac

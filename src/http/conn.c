@@ -1,0 +1,325 @@
+/* conn.c - one connection: reading requests, one at a time, and writing their answers.
+ *
+ *               +------------------------ next request --------------------------+
+ *               v                                                                |
+ *   open -> READING --request complete--> BUSY --answer--> WRITING --written--> keep alive?
+ *               |                           |                                    | no
+ *               | not HTTP, too slow        | client gone: cancel                v
+ *               +----------> WRITING        +------------> closed <---------- LINGERING
+ *
+ * Invariants: (1) at most one exchange; what a client sends ahead waits in `pending`, up to PENDING_BYTES, then the
+ *             socket is not read. (2) a connection in READING has no exchange; in BUSY it has one that has not been
+ *             answered; after its answer the exchange is empty. (3) the end of what a client sends is a cancel while
+ *             BUSY.
+ * Lingering:  after the last answer our side is ended and the client's bytes are thrown away for a moment. Closing at
+ *             once with unread bytes would make the kernel reset the connection and lose the answer.
+ * Tests:      tests/http/test_server.py, tests/http/test_hostile.py. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/limits.h"
+#include "http/http_int.h"
+
+#define PENDING_BYTES (64 * PIL_KIB)
+#define WRITE_MS 30000
+#define WRITE_BYTES_PER_MS 16 /* and this much more time for large answers: 16 kB/s */
+#define LINGER_MS 2000
+
+typedef enum conn_state { CONN_READING, CONN_BUSY, CONN_WRITING, CONN_LINGERING } conn_state;
+
+struct pil_conn {
+    pil_server *server;
+    pil_conn *prev, *next;
+    pil_stream *stream;
+    pil_http_parser *parser;
+    conn_state state;
+    pil_exchange exchange;
+    char *pending;
+    size_t pending_bytes;
+    bool read_stopped, will_close, peer_ended;
+    uint64_t since_ms; /* READING: the first byte of this request, or the end of the last one; else: the state */
+    size_t writes_out, answer_bytes;
+    bool is_loopback;
+    char local[64];
+};
+
+/* ── Exchanges ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+void pil_exchange_clear(pil_exchange *x) {
+    if (x->ticket) pil_pool_cancel(x->server->pool, x->ticket);
+    pil_document_cancel(x->document);
+    pil_json_free(x->json);
+    free(x->inputs);
+    free(x->chunks);
+    free(x->text);
+    *x = (pil_exchange){.server = x->server, .conn = x->conn, .parser = x->parser};
+}
+
+const char *pil_conn_local_address(const pil_conn *c) { return c->local; }
+bool pil_conn_is_loopback(const pil_conn *c) { return c->is_loopback; }
+bool pil_conn_will_close(const pil_conn *c) { return c->will_close || c->server->draining; }
+
+/* ── Life ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+void pil_conn_close(pil_conn *c) {
+    pil_server *s = c->server;
+    pil_exchange_clear(&c->exchange);
+    pil_stream_close(c->stream);
+    pil_http_parser_destroy(c->parser);
+    *(c->prev ? &c->prev->next : &s->conns) = c->next;
+    if (c->next) c->next->prev = c->prev;
+    s->n_conns--;
+    if (s->n_conns == 0) pil_timer_stop(s->sweep);
+    free(c->pending);
+    free(c);
+}
+
+static void enter(pil_conn *c, conn_state state) {
+    c->state = state;
+    c->since_ms = pil_loop_now_ms(c->server->loop);
+}
+
+static void linger(pil_conn *c) {
+    if (c->peer_ended) {
+        pil_conn_close(c);
+        return;
+    }
+    enter(c, CONN_LINGERING);
+    pil_stream_shutdown(c->stream);
+    if (c->read_stopped) pil_stream_read_start(c->stream);
+    c->read_stopped = false;
+}
+
+/* ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Answers a request that never was one. */
+static void refuse(pil_conn *c, unsigned status, const char *text) {
+    c->exchange.request = pil_http_parser_request(c->parser);
+    c->exchange.started_ms = pil_loop_now_ms(c->server->loop);
+    c->will_close = true;
+    enter(c, CONN_BUSY);
+    pil_answer_refuse(&c->exchange, status, text);
+}
+
+/* The header is complete. False when the connection's request was answered already. */
+static bool on_head(pil_conn *c) {
+    pil_exchange *x = &c->exchange;
+    x->request = pil_http_parser_request(c->parser);
+    x->started_ms = pil_loop_now_ms(c->server->loop);
+    x->is_head = strcmp(x->request->method, "HEAD") == 0;
+    if (!x->request->keep_alive) c->will_close = true;
+    pil_http_parser_set_body_max(c->parser, pil_route_body_max(x));
+    const char *expect = pil_http_parser_header(c->parser, "expect", NULL);
+    if (!expect || x->request->is_http_1_0) return true;
+    if (strcasecmp(expect, "100-continue") != 0) {
+        refuse(c, 417, "Only 100-continue can be expected.");
+        return false;
+    }
+    unsigned status = pil_route_preview(x);
+    if (status == 0) {
+        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        if (x->request->has_body) pil_stream_try_write(c->stream, go_on, sizeof go_on - 1);
+        return true;
+    }
+    c->will_close = true; /* the body will not be read */
+    enter(c, CONN_BUSY);
+    pil_route_run(x);
+    return false;
+}
+
+/* Keeps what came too early. False when there is no memory for it, and the connection is closed. */
+static bool keep_pending(pil_conn *c, const char *bytes, size_t n) {
+    if (n == 0) return true;
+    char *grown = realloc(c->pending, c->pending_bytes + n);
+    if (!grown) {
+        pil_conn_close(c);
+        return false;
+    }
+    memcpy(grown + c->pending_bytes, bytes, n);
+    c->pending = grown;
+    c->pending_bytes += n;
+    if (c->pending_bytes >= PENDING_BYTES) pil_stream_read_stop(c->stream);
+    c->read_stopped = c->pending_bytes >= PENDING_BYTES;
+    return true;
+}
+
+/* Parses until a request is complete or the bytes are used up. The connection may be closed when this returns. */
+static void feed(pil_conn *c, const char *bytes, size_t n) {
+    if (pil_http_parser_is_idle(c->parser)) c->since_ms = pil_loop_now_ms(c->server->loop);
+    for (;;) {
+        size_t used;
+        pil_http_event event = pil_http_parser_feed(c->parser, bytes, n, &used);
+        bytes += used;
+        n -= used;
+        if (event == PIL_HTTP_MORE) return;
+        if (event == PIL_HTTP_HEAD) {
+            if (!on_head(c)) return;
+            continue;
+        }
+        if (event == PIL_HTTP_BAD) {
+            const char *text;
+            unsigned status = pil_http_parser_status(c->parser, &text);
+            refuse(c, status, text);
+            return;
+        }
+        if (!keep_pending(c, bytes, n)) return; /* before the answer, which may close the connection */
+        enter(c, CONN_BUSY);
+        pil_route_run(&c->exchange);
+        return;
+    }
+}
+
+static void on_read(pil_stream *s, const char *bytes, size_t n, void *ud) {
+    (void)s;
+    pil_conn *c = ud;
+    if (n == 0) c->peer_ended = true;
+    switch (c->state) {
+    case CONN_READING:
+        if (n == 0) pil_conn_close(c);
+        else feed(c, bytes, n);
+        return;
+    case CONN_BUSY:
+        if (n == 0) pil_conn_close(c);
+        else keep_pending(c, bytes, n);
+        return;
+    case CONN_WRITING:
+        if (n > 0) keep_pending(c, bytes, n);
+        return;
+    case CONN_LINGERING:
+        if (n == 0) pil_conn_close(c);
+        return;
+    }
+}
+
+/* ── Writing ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+void pil_conn_send(pil_conn *c, char *head, size_t head_bytes, char *body, size_t body_bytes, bool close) {
+    assert(c->state == CONN_BUSY);
+    enter(c, CONN_WRITING);
+    c->will_close = close;
+    c->answer_bytes = head_bytes + body_bytes;
+    c->writes_out = 1;
+    pillion_status st = pil_stream_write(c->stream, head, head_bytes);
+    if (!st && body) {
+        c->writes_out++;
+        st = pil_stream_write(c->stream, body, body_bytes);
+    } else {
+        free(body);
+    }
+    if (st) pil_conn_close(c);
+}
+
+static void on_written(pil_stream *s, bool ok, void *ud) {
+    (void)s;
+    pil_conn *c = ud;
+    if (c->state != CONN_WRITING) return;
+    if (!ok) {
+        pil_conn_close(c);
+        return;
+    }
+    if (--c->writes_out > 0) return;
+    if (c->will_close || c->peer_ended || c->server->draining) {
+        linger(c);
+        return;
+    }
+    pil_http_parser_next(c->parser);
+    enter(c, CONN_READING);
+    if (c->read_stopped) pil_stream_read_start(c->stream);
+    c->read_stopped = false;
+    if (c->pending_bytes == 0) return;
+    char *bytes = c->pending;
+    size_t n = c->pending_bytes;
+    c->pending = NULL;
+    c->pending_bytes = 0;
+    feed(c, bytes, n);
+    free(bytes);
+}
+
+void pil_conn_open(pil_server *server, pil_stream *s) {
+    pil_conn *c = server->n_conns < PIL_LIMIT_CONNECTIONS ? calloc(1, sizeof *c) : NULL;
+    if (c) c->parser = pil_http_parser_create();
+    if (!c || !c->parser) {
+        static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n"
+                                   "connection: close\r\n\r\n";
+        pil_stream_try_write(s, busy, sizeof busy - 1);
+        pil_stream_close(s);
+        free(c);
+        return;
+    }
+    c->server = server;
+    c->stream = s;
+    c->exchange = (pil_exchange){.server = server, .conn = c, .parser = c->parser};
+    char peer[64];
+    pil_stream_address(s, false, c->local, sizeof c->local);
+    pil_stream_address(s, true, peer, sizeof peer);
+    c->is_loopback = *peer == '\0' || strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0 ||
+                     strncmp(peer, "::ffff:127.", 11) == 0;
+    c->next = server->conns;
+    if (c->next) c->next->prev = c;
+    server->conns = c;
+    if (server->n_conns++ == 0) pil_timer_start(server->sweep, PIL_LIMIT_SWEEP_MS, PIL_LIMIT_SWEEP_MS);
+    enter(c, CONN_READING);
+    pil_stream_watch(s, on_read, on_written, c);
+    pil_stream_read_start(s);
+}
+
+/* ── All of them ────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void sweep_reading(pil_conn *c, uint64_t age_ms) {
+    if (pil_http_parser_is_idle(c->parser)) {
+        if (age_ms > PIL_LIMIT_IDLE_MS) pil_conn_close(c);
+        return;
+    }
+    uint64_t allowed_ms = PIL_LIMIT_HEADER_MS + pil_http_parser_body_bytes(c->parser) / PIL_LIMIT_BODY_BYTES_PER_MS;
+    if (age_ms > allowed_ms) refuse(c, 408, "The request took too long.");
+}
+
+static void sweep_one(pil_conn *c, uint64_t now_ms) {
+    uint64_t age_ms = now_ms - c->since_ms;
+    switch (c->state) {
+    case CONN_READING: sweep_reading(c, age_ms); return;
+    case CONN_BUSY:
+        if (c->exchange.waits_for_model && age_ms > PIL_LIMIT_HOLD_MS) c->exchange.on_model(&c->exchange);
+        return;
+    case CONN_WRITING:
+        if (age_ms > WRITE_MS + c->answer_bytes / WRITE_BYTES_PER_MS) pil_conn_close(c);
+        return;
+    case CONN_LINGERING:
+        if (age_ms > LINGER_MS) pil_conn_close(c);
+        return;
+    }
+}
+
+void pil_conn_sweep(pil_server *server) {
+    uint64_t now_ms = pil_loop_now_ms(server->loop);
+    for (pil_conn *c = server->conns, *next; c; c = next) {
+        next = c->next;
+        sweep_one(c, now_ms);
+    }
+}
+
+void pil_server_model_changed(pil_server *server) {
+    for (pil_conn *c = server->conns, *next; c; c = next) {
+        next = c->next;
+        if (c->state == CONN_BUSY && c->exchange.waits_for_model) c->exchange.on_model(&c->exchange);
+    }
+}
+
+bool pil_conn_drain(pil_server *server) {
+    bool done = true;
+    for (pil_conn *c = server->conns, *next; c; c = next) {
+        next = c->next;
+        if (c->state == CONN_READING && pil_http_parser_is_idle(c->parser)) pil_conn_close(c);
+        else if (c->state != CONN_LINGERING) done = false;
+    }
+    return done;
+}
+
+void pil_conn_abandon(pil_server *server) {
+    for (pil_conn *c = server->conns, *next; c; c = next) {
+        next = c->next;
+        if (c->state == CONN_BUSY) pil_answer_detail(&c->exchange, 503, "The server is shutting down");
+    }
+}

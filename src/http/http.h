@@ -1,0 +1,46 @@
+/* http.h - the listener: requests in, answers out, whatever protocol they are of.
+ *
+ * One thread, on a pil_loop. Texts are computed by a pil_pool, documents are read by children; nothing of a request but
+ * HTTP and JSON is looked at in this process. */
+#ifndef PIL_HTTP_HTTP_H
+#define PIL_HTTP_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pillion/pillion.h"
+#include "proc/loop.h"
+#include "proc/proc.h"
+
+typedef struct pil_server pil_server;
+
+typedef struct pil_server_options {
+    const char *model_id;          /* as the user named it: /info tells it verbatim */
+    const char *const *allow_hosts; /* [n_allow_hosts] names that a Host header may carry besides the usual ones */
+    size_t n_allow_hosts;
+    const char *const *files_roots; /* [n_files_roots] folders below which /embed-file and /ocr may read; none: off */
+    size_t n_files_roots;
+    void (*on_shutdown)(void *ud); /* somebody asked for the end by GET /shutdown; called from the loop */
+    void *ud;
+} pil_server_options;
+
+/* Strings are copied. pool may be NULL for now: give it with pil_server_set_pool before the first request is read.
+ *   Errors  E_NOT_FOUND, E_IO: a files root that cannot be opened. E_NOMEM. */
+pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server_options *opt, pillion_error *err);
+/* Closes every connection at once and forgets its work. Call it before the pool is destroyed. Accepts NULL. */
+void pil_server_destroy(pil_server *s);
+
+/* The workers. Call pil_server_model_changed() from the pool's on_change: requests wait for it. */
+void pil_server_set_pool(pil_server *s, pil_pool *pool);
+void pil_server_model_changed(pil_server *s);
+
+/* Listens on one more address; see pil_listener_open(). The listener is borrowed: its host and port can be asked. */
+pillion_status pil_server_listen(pil_server *s, const char *host, unsigned port, const char *path,
+                                 const pil_listener **listener, bool *in_use, pillion_error *err);
+
+/* Stops listening, closes idle connections, and calls on_drained (once, from the loop) when the last request is
+ * answered or drain_ms have passed; what is not answered by then gets a 503. */
+void pil_server_drain(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud);
+
+#endif

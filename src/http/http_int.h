@@ -1,0 +1,142 @@
+/* http_int.h - what the files of this room share: the server, connections, exchanges, answers. */
+#ifndef PIL_HTTP_HTTP_INT_H
+#define PIL_HTTP_HTTP_INT_H
+
+#include "base/buf.h"
+#include "base/json.h"
+#include "extract/extract.h"
+#include "http/http.h"
+#include "http/parse.h"
+
+typedef struct pil_conn pil_conn;
+typedef struct pil_exchange pil_exchange;
+typedef struct pil_document pil_document;
+typedef struct pil_roots pil_roots;
+
+#define PIL_LISTENERS_MAX 16
+
+struct pil_server {
+    pil_loop *loop;
+    pil_pool *pool;
+    char *model_id;
+    char **allow_hosts;
+    size_t n_allow_hosts;
+    pil_roots *roots; /* NULL: reading files is off */
+    void (*on_shutdown)(void *ud);
+    void *ud;
+    pil_listener *listeners[PIL_LISTENERS_MAX];
+    size_t n_listeners;
+    pil_conn *conns; /* all of them, newest first */
+    size_t n_conns;
+    pil_timer *sweep; /* runs while there are connections */
+    pil_document *documents; /* running, then waiting, in the order in which they came */
+    size_t documents_running;
+    bool draining;
+    uint64_t drain_end_ms;
+    pil_timer *drain_timer;
+    void (*on_drained)(void *ud);
+    void *drain_ud;
+};
+
+/* ── Connections (conn.c) ───────────────────────────────────────────────────────────────────────────────────── */
+
+/* A client has connected; s is taken. */
+void pil_conn_open(pil_server *server, pil_stream *s);
+/* Closes it now; an exchange in progress is cancelled. */
+void pil_conn_close(pil_conn *c);
+/* Once a second: what is too slow, or idle for too long, ends. */
+void pil_conn_sweep(pil_server *server);
+/* While draining: closes what waits for a next request; true when nothing is left to be answered. */
+bool pil_conn_drain(pil_server *server);
+/* The end of the drain: what is still to be answered gets a 503. */
+void pil_conn_abandon(pil_server *server);
+
+const char *pil_conn_local_address(const pil_conn *c); /* "" on a Unix socket */
+bool pil_conn_is_loopback(const pil_conn *c);          /* the client is on this machine */
+
+/* ── Exchanges ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* One request and what is being done about it. Lives in its connection; empty between requests. */
+struct pil_exchange {
+    pil_server *server;
+    pil_conn *conn;
+    const pil_http_parser *parser;
+    const pil_http_request *request;
+    uint64_t started_ms;
+    bool is_head;        /* the answer has no body */
+    bool waits_for_model; /* on_model is called when the pool's state changes, or the time to hold has passed */
+    void (*on_model)(pil_exchange *x);
+    pil_ticket *ticket;     /* work with the pool */
+    pil_document *document; /* a document being read */
+    pil_json *json;         /* the parsed body */
+    pillion_input *inputs;
+    char *text; /* of a document, squashed; chunks point into it */
+    pil_chunk *chunks;
+    size_t n_chunks;
+    bool normalize;
+    int64_t chunk_size, chunk_overlap, max_chunks;
+};
+
+/* Frees what an exchange owns and cancels what it waits for. */
+void pil_exchange_clear(pil_exchange *x);
+
+/* ── Answers (answer.c) ─────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Ends the exchange. body is taken (its memory, whatever happens); content_type NULL: none. headers: more header lines,
+ * each ending with CRLF, or NULL. */
+void pil_answer_send(pil_exchange *x, unsigned status, const char *content_type, pil_buf *body, const char *headers);
+/* The same with a JSON text. */
+void pil_answer_json(pil_exchange *x, unsigned status, const char *json);
+/* {"detail":"…"} */
+__attribute__((format(printf, 3, 4))) void pil_answer_detail(pil_exchange *x, unsigned status, const char *fmt, ...);
+/* For the parser's refusals: text/plain, and the connection is closed. */
+void pil_answer_refuse(pil_exchange *x, unsigned status, const char *text);
+
+/* conn.c's half: head and body go out; both are taken. */
+void pil_conn_send(pil_conn *c, char *head, size_t head_bytes, char *body, size_t body_bytes, bool close);
+bool pil_conn_will_close(const pil_conn *c); /* after this answer, whoever decided it */
+
+/* ── Routes (route.c) ───────────────────────────────────────────────────────────────────────────────────────── */
+
+/* The header is complete: the ceiling of the body. */
+size_t pil_route_body_max(const pil_exchange *x);
+/* Whether the request would be taken: 0, or the status it would get. For Expect: 100-continue. */
+unsigned pil_route_preview(const pil_exchange *x);
+/* The request is complete: does what it asks for. */
+void pil_route_run(pil_exchange *x);
+
+/* Handlers of protocols. */
+void pil_sidecar_health(pil_exchange *x);
+void pil_sidecar_info(pil_exchange *x);
+void pil_sidecar_embed(pil_exchange *x);
+void pil_sidecar_embed_file(pil_exchange *x);
+void pil_sidecar_ocr_detect(pil_exchange *x);
+void pil_sidecar_ocr_extract(pil_exchange *x);
+void pil_sidecar_shutdown(pil_exchange *x);
+
+/* ── Files and documents (files.c, document.c) ──────────────────────────────────────────────────────────────── */
+
+pillion_status pil_roots_open(pil_roots **out, const char *const *folders, size_t n, pillion_error *err);
+void pil_roots_close(pil_roots *r); /* accepts NULL */
+/* Opens a regular file below one of the roots for reading; *fd is given.
+ *   Errors  E_ARG: not below a root, whether it exists or not. E_NOT_FOUND. E_UNSUPPORTED: not a regular file.
+ *           E_IO: not readable. */
+pillion_status pil_roots_open_file(const pil_roots *r, const char *path, int *fd);
+
+typedef struct pil_document_result {
+    const pil_json *json; /* the child's answer; NULL when it failed: */
+    pil_extract_code code;
+    const char *text;
+    const char *package; /* or NULL */
+} pil_document_result;
+typedef void (*pil_document_fn)(const pil_document_result *result, void *ud);
+
+/* Has a child read the document in fd (taken), as extract.h says. At most PIL_LIMIT_DOCUMENTS run at once; others wait.
+ *   args     NULL-terminated, borrowed for the call, at most 4: what follows --role=extract.
+ *   on_done  called from the loop unless the document is cancelled; the document is freed after the call.
+ *   Errors   E_NOMEM. */
+pillion_status pil_document_start(pil_document **out, pil_server *s, int fd, const char *const *args,
+                                  uint64_t deadline_ms, pil_document_fn on_done, void *ud);
+void pil_document_cancel(pil_document *d); /* kills the child; accepts NULL */
+
+#endif

@@ -1,0 +1,103 @@
+/* server.c - the listeners, and the life of the server as a whole.
+ *
+ * Drain:   the listeners close; every few milliseconds connections without a request are closed, until none with one is
+ *          left or the time is over.
+ * Tests:   tests/http/test_server.py, tests/http/test_lifecycle.py. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "http/http_int.h"
+
+#define DRAIN_STEP_MS 5
+
+static void on_sweep(void *ud) { pil_conn_sweep(ud); }
+
+static void end_drain(pil_server *s) {
+    pil_timer_stop(s->drain_timer);
+    void (*on_drained)(void *ud) = s->on_drained;
+    s->on_drained = NULL;
+    if (on_drained) on_drained(s->drain_ud);
+}
+
+static void on_drain_step(void *ud) {
+    pil_server *s = ud;
+    if (pil_conn_drain(s)) {
+        end_drain(s);
+    } else if (pil_loop_now_ms(s->loop) >= s->drain_end_ms) {
+        pil_conn_abandon(s);
+        end_drain(s);
+    }
+}
+
+static pillion_status copy_hosts(pil_server *s, const pil_server_options *opt) {
+    s->allow_hosts = calloc(opt->n_allow_hosts + 1, sizeof *s->allow_hosts);
+    for (size_t i = 0; s->allow_hosts && i < opt->n_allow_hosts; i++) {
+        s->allow_hosts[i] = strdup(opt->allow_hosts[i]);
+        if (!s->allow_hosts[i]) return PILLION_E_NOMEM;
+        s->n_allow_hosts++;
+    }
+    return s->allow_hosts ? PILLION_OK : PILLION_E_NOMEM;
+}
+
+pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server_options *opt, pillion_error *err) {
+    *out = NULL;
+    pil_server *s = calloc(1, sizeof *s);
+    if (!s) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    s->loop = l;
+    s->on_shutdown = opt->on_shutdown;
+    s->ud = opt->ud;
+    s->model_id = strdup(opt->model_id);
+    s->sweep = pil_timer_create(l, on_sweep, s);
+    s->drain_timer = pil_timer_create(l, on_drain_step, s);
+    pillion_status st = s->model_id && s->sweep && s->drain_timer ? copy_hosts(s, opt) : PILLION_E_NOMEM;
+    if (st) pil_err_set(err, st, "out of memory");
+    if (!st && opt->n_files_roots) st = pil_roots_open(&s->roots, opt->files_roots, opt->n_files_roots, err);
+    if (st) {
+        pil_server_destroy(s);
+        return st;
+    }
+    *out = s;
+    return PILLION_OK;
+}
+
+void pil_server_destroy(pil_server *s) {
+    if (!s) return;
+    for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
+    while (s->conns) pil_conn_close(s->conns);
+    pil_timer_destroy(s->sweep);
+    pil_timer_destroy(s->drain_timer);
+    pil_roots_close(s->roots);
+    for (size_t i = 0; i < s->n_allow_hosts; i++) free(s->allow_hosts[i]);
+    free(s->allow_hosts);
+    free(s->model_id);
+    free(s);
+}
+
+void pil_server_set_pool(pil_server *s, pil_pool *pool) { s->pool = pool; }
+
+static void on_accept(pil_stream *stream, void *ud) { pil_conn_open(ud, stream); }
+
+pillion_status pil_server_listen(pil_server *s, const char *host, unsigned port, const char *path,
+                                 const pil_listener **listener, bool *in_use, pillion_error *err) {
+    *in_use = false;
+    *listener = NULL;
+    if (s->n_listeners == PIL_LISTENERS_MAX)
+        return pil_err_set(err, PILLION_E_LIMIT, "more than %d addresses to listen on", PIL_LISTENERS_MAX);
+    pil_listener *l;
+    pillion_status st = pil_listener_open(&l, s->loop, host, port, path, on_accept, s, in_use, err);
+    if (st) return st;
+    s->listeners[s->n_listeners++] = l;
+    *listener = l;
+    return PILLION_OK;
+}
+
+void pil_server_drain(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud) {
+    s->draining = true;
+    s->on_drained = on_drained;
+    s->drain_ud = ud;
+    s->drain_end_ms = pil_loop_now_ms(s->loop) + drain_ms;
+    for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
+    s->n_listeners = 0;
+    pil_timer_start(s->drain_timer, 0, DRAIN_STEP_MS);
+}

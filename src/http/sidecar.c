@@ -1,0 +1,426 @@
+/* sidecar.c - the protocol of the Python sidecar: /health, /info, /embed, /embed-file, /ocr/…, /shutdown.
+ *
+ * Flow:    validate the body -> inputs -> pil_pool_submit() -> on_embedded(): vectors as JSON. A file is read by a
+ *          child first: open below a root -> pil_document_start() -> on_text(): chunks -> inputs, and so on.
+ * Waiting: while the model is being compiled or mapped, work is held by the pool, and /info by itself; after
+ *          PIL_LIMIT_HOLD_MS it is a 503, which the clients of this protocol try again.
+ * Source:  the protocol's own answers, measured; tests/http/sidecar_cases.json. What differs on purpose: 501 when a
+ *          tool is not installed, 422 with the document's fault where the sidecar said 500, 403 for files nobody has
+ *          opened up.
+ * Tests:   tests/http/test_sidecar.py, tests/http/test_files.py. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "http/http_int.h"
+#include "http/validate.h"
+
+#define DETAIL_BYTES_MAX (8 * PIL_MIB) /* a 422 with an error for each of 4,096 texts */
+
+static const char *const poolings[] = {"mean", "cls", "max", NULL};
+static const char *const levels[] = {"accurate", "fast", NULL};
+
+/* normalize, pooling and batch_size are the same everywhere. The model's own pooling is used whatever is asked, as the
+ * sidecar does, and batches are cut by tokens. */
+#define COMMON_FIELDS                                                                                              \
+    {.name = "normalize", .type = PIL_FIELD_BOOL, .fallback = 1},                                                  \
+    {.name = "pooling", .type = PIL_FIELD_CHOICE, .choices = poolings, .fallback_text = "mean"},                   \
+    {.name = "batch_size", .type = PIL_FIELD_INT, .fallback = 16, .is_above = true, .min = 0, .max = 128}
+
+enum { EMBED_TEXTS, EMBED_NORMALIZE, EMBED_POOLING, EMBED_BATCH_SIZE, EMBED_FIELDS };
+static const pil_field embed_fields[EMBED_FIELDS] = {
+    {.name = "texts", .type = PIL_FIELD_TEXTS, .required = true},
+    COMMON_FIELDS,
+};
+
+enum { FILE_PATH, FILE_SIZE, FILE_OVERLAP, FILE_MAX, FILE_NORMALIZE, FILE_POOLING, FILE_BATCH_SIZE, FILE_FIELDS };
+static const pil_field file_fields[FILE_FIELDS] = {
+    {.name = "path", .type = PIL_FIELD_STRING, .required = true},
+    {.name = "chunk_size", .type = PIL_FIELD_INT, .fallback = 800, .is_above = true, .min = 50, .max = 4000},
+    {.name = "chunk_overlap", .type = PIL_FIELD_INT, .fallback = 100, .min = 0, .max = 2000},
+    {.name = "max_chunks", .type = PIL_FIELD_INT, .fallback = 200, .is_above = true, .min = 0, .max = 10000},
+    COMMON_FIELDS,
+};
+
+enum { OCR_PATH, OCR_LANGUAGE, OCR_LEVEL, OCR_FIELDS };
+static const pil_field ocr_fields[OCR_FIELDS] = {
+    {.name = "path", .type = PIL_FIELD_STRING, .required = true},
+    {.name = "language", .type = PIL_FIELD_STRING, .fallback_text = "en-US"},
+    {.name = "recognition_level", .type = PIL_FIELD_CHOICE, .choices = levels, .fallback_text = "accurate"},
+};
+
+/* Parses and checks the body into x->json and values. False when the request is answered already. */
+static bool take_body(pil_exchange *x, pil_value *values, const pil_field *fields, size_t n) {
+    pil_buf detail;
+    pil_buf_init(&detail, DETAIL_BYTES_MAX);
+    const char *type = pil_http_parser_header(x->parser, "content-type", NULL);
+    pillion_status st = pil_validate(&x->json, values, fields, n, type, x->request->body, x->request->body_bytes,
+                                     PIL_LIMIT_TEXTS, &detail);
+    if (st == PILLION_OK) {
+        pil_buf_deinit(&detail);
+        return true;
+    }
+    if (st == PILLION_E_NOMEM) {
+        pil_buf_deinit(&detail);
+        pil_answer_detail(x, 503, "Out of memory");
+        return false;
+    }
+    pil_answer_send(x, st == PILLION_E_LIMIT ? 413 : 422, "application/json", &detail, NULL);
+    return false;
+}
+
+/* ── Health ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+void pil_sidecar_health(pil_exchange *x) {
+    const pil_pool_info *info = pil_pool_info_of(x->server->pool);
+    pil_buf body;
+    pil_buf_init(&body, 64 * PIL_KIB);
+    pil_buf_printf(&body, "{\"status\":\"ok\",\"model_loaded\":%s,\"model_loading\":%s,\"model\":",
+                   info->state == PIL_POOL_READY ? "true" : "false",
+                   info->state == PIL_POOL_PREPARING ? "true" : "false");
+    pil_json_put_string(&body, x->server->model_id, strlen(x->server->model_id));
+    if (info->dim) pil_buf_printf(&body, ",\"dim\":%u", info->dim);
+    if (*info->sandbox) pil_buf_printf(&body, ",\"sandbox\":\"%s\"", info->sandbox);
+    pil_buf_puts(&body, ",\"device\":\"cpu\"}");
+    pil_answer_send(x, 200, "application/json", &body, NULL);
+}
+
+static void unavailable(pil_exchange *x, bool still_loading) {
+    pil_buf body;
+    pil_buf_init(&body, PIL_KIB);
+    pil_buf_puts(&body, still_loading ? "{\"detail\":\"Model is still loading, please retry shortly\"}"
+                                      : "{\"detail\":\"Model not loaded\"}");
+    pil_answer_send(x, 503, "application/json", &body, "retry-after: 1\r\n");
+}
+
+static void answer_info(pil_exchange *x) {
+    const pil_pool_info *info = pil_pool_info_of(x->server->pool);
+    if (info->state != PIL_POOL_READY) {
+        uint64_t held_ms = pil_loop_now_ms(x->server->loop) - x->started_ms;
+        if (info->state == PIL_POOL_FAILED || held_ms >= PIL_LIMIT_HOLD_MS)
+            unavailable(x, info->state == PIL_POOL_PREPARING);
+        return;
+    }
+    pil_buf body;
+    pil_buf_init(&body, 64 * PIL_KIB);
+    pil_buf_puts(&body, "{\"model_id\":");
+    pil_json_put_string(&body, x->server->model_id, strlen(x->server->model_id));
+    pil_buf_printf(&body, ",\"dim\":%u,\"device\":\"cpu\",\"version\":\"%s\",\"max_input_length\":%u}", info->dim,
+                   pillion_version(), info->max_tokens);
+    pil_answer_send(x, 200, "application/json", &body, NULL);
+}
+
+void pil_sidecar_info(pil_exchange *x) {
+    x->waits_for_model = true;
+    x->on_model = answer_info;
+    answer_info(x);
+}
+
+/* ── Vectors ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* What a text is told whose vector there is none of. */
+static const char *words_for(pillion_status st, const char **type) {
+    switch (st) {
+    case PILLION_E_INTERNAL: *type = "worker_died"; return "Computing this text ended its worker process";
+    case PILLION_E_NUMERIC: *type = "numeric_error"; return "The model's answer to this text is not a finite vector";
+    case PILLION_E_NOMEM: *type = "out_of_memory"; return "Not enough memory for this text";
+    case PILLION_E_TOO_LONG:
+    case PILLION_E_LIMIT: *type = "text_too_long"; return "This text is too long";
+    case PILLION_OK:
+    case PILLION_E_ARG:
+    case PILLION_E_IO:
+    case PILLION_E_NOT_FOUND:
+    case PILLION_E_FORMAT:
+    case PILLION_E_UNSUPPORTED:
+    case PILLION_E_UTF8:
+    case PILLION_E_CANCELLED:
+    case PILLION_E_STALE: break;
+    }
+    *type = "text_refused";
+    return pillion_status_text(st);
+}
+
+/* [[…],null,…], and for the nulls errors:[{index,code,message}] behind it. */
+static void put_vectors(pil_buf *body, const pil_job *job) {
+    size_t n = pil_job_count(job), n_errors = 0;
+    pil_buf_puts(body, "\"vectors\":[");
+    for (size_t i = 0; i < n; i++) {
+        const pillion_item *it = pil_job_item(job, i);
+        if (i) pil_buf_putc(body, ',');
+        if (it->status) pil_buf_puts(body, "null");
+        else pil_json_put_f32_array(body, it->values, it->n_values);
+        n_errors += it->status != PILLION_OK;
+    }
+    pil_buf_putc(body, ']');
+    for (size_t i = 0, told = 0; i < n && n_errors; i++) {
+        const pillion_item *it = pil_job_item(job, i);
+        const char *type;
+        if (!it->status) continue;
+        const char *words = words_for(it->status, &type);
+        pil_buf_printf(body, "%s{\"index\":%zu,\"code\":\"%s\",\"message\":\"%s\"}", told++ ? "," : ",\"errors\":[", i,
+                       type, words);
+    }
+    if (n_errors) pil_buf_putc(body, ']');
+}
+
+/* The first text that failed; pil_job_count() when none did. */
+static size_t first_failed(const pil_job *job) {
+    size_t i = 0;
+    while (i < pil_job_count(job) && pil_job_item(job, i)->status == PILLION_OK) i++;
+    return i;
+}
+
+static void answer_failed(pil_exchange *x, const pil_job *job, size_t index) {
+    const pillion_item *it = pil_job_item(job, index);
+    const char *type, *words = words_for(it->status, &type);
+    pil_buf body;
+    pil_buf_init(&body, 64 * PIL_KIB);
+    pil_validate_put_item(&body, type, x->chunks ? "path" : "texts", index, words, x->inputs[index].text,
+                          x->inputs[index].text_bytes);
+    pil_answer_send(x, it->status == PILLION_E_NOMEM ? 503 : 422, "application/json", &body, NULL);
+}
+
+static void on_embedded(const pil_job *job, void *ud) {
+    pil_exchange *x = ud;
+    x->ticket = NULL;
+    if (pil_job_ended(job) != PIL_JOB_ANSWERED) {
+        unavailable(x, pil_job_ended(job) == PIL_JOB_EXPIRED);
+        return;
+    }
+    size_t failed = first_failed(job);
+    const char *partial = pil_http_parser_header(x->parser, "x-pillion-partial", NULL);
+    if (failed < pil_job_count(job) && !(partial && strcmp(partial, "1") == 0)) {
+        answer_failed(x, job, failed);
+        return;
+    }
+    pil_buf body;
+    pil_buf_init(&body, PIL_LIMIT_ANSWER_BYTES);
+    pil_buf_putc(&body, '{');
+    for (size_t i = 0; i < x->n_chunks; i++) {
+        pil_buf_puts(&body, i ? "," : "\"chunks\":[");
+        pil_json_put_string(&body, x->inputs[i].text, x->inputs[i].text_bytes);
+    }
+    if (x->n_chunks) pil_buf_puts(&body, "],");
+    put_vectors(&body, job);
+    pil_buf_putc(&body, '}');
+    pil_answer_send(x, 200, "application/json", &body, NULL);
+}
+
+static void submit(pil_exchange *x, size_t n) {
+    pillion_run_options options;
+    pillion_run_options_init(&options);
+    options.normalize = x->normalize ? PILLION_NORMALIZE_ON : PILLION_NORMALIZE_MODEL;
+    pillion_error err = {0};
+    pillion_status st = pil_pool_submit(x->server->pool, &x->ticket, PILLION_OP_EMBED, &options, x->inputs, n,
+                                        on_embedded, x, &err);
+    if (!st) return;
+    pil_buf body;
+    pil_buf_init(&body, PIL_KIB);
+    pil_buf_puts(&body, st == PILLION_E_LIMIT ? "{\"detail\":\"Too much work is waiting, please retry shortly\"}"
+                                              : "{\"detail\":\"Out of memory\"}");
+    pil_answer_send(x, 503, "application/json", &body, "retry-after: 1\r\n");
+}
+
+void pil_sidecar_embed(pil_exchange *x) {
+    pil_value v[EMBED_FIELDS];
+    if (!take_body(x, v, embed_fields, EMBED_FIELDS)) return;
+    size_t n = pil_json_count(v[EMBED_TEXTS].texts);
+    x->normalize = v[EMBED_NORMALIZE].number != 0;
+    x->inputs = calloc(n, sizeof *x->inputs);
+    for (size_t i = 0; x->inputs && i < n; i++) {
+        x->inputs[i].text = pil_json_string(pil_json_at(v[EMBED_TEXTS].texts, i), &x->inputs[i].text_bytes);
+        if (x->inputs[i].text_bytes <= PIL_LIMIT_TEXT_BYTES) continue;
+        pil_answer_detail(x, 413, "texts[%zu] has %zu bytes: one text may have %zu at most", i, x->inputs[i].text_bytes,
+                          PIL_LIMIT_TEXT_BYTES);
+        return;
+    }
+    if (x->inputs) submit(x, n);
+    else pil_answer_detail(x, 503, "Out of memory");
+}
+
+/* ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Opens the file that a client names. type (nullable) receives "pdf" or "txt", and then no other ending is taken. False
+ * when the request is answered already. */
+static bool open_file(pil_exchange *x, const pil_value *path, int *fd, const char **type) {
+    const pil_roots *roots = x->server->roots;
+    const char *ending = pil_extract_type_of(path->text);
+    bool plain = strlen(path->text) == path->text_bytes; /* a NUL within names nothing */
+    if (!roots) {
+        pil_answer_detail(x, 403,
+                          "Reading files is off: start pillion with --files-root FOLDER, or set EMBED_FILE_ROOTS");
+        return false;
+    }
+    pillion_status st = plain ? pil_roots_open_file(roots, path->text, fd) : PILLION_E_ARG;
+    if (!st && type && !ending) st = PILLION_E_UNSUPPORTED;
+    if (st == PILLION_E_ARG) pil_answer_detail(x, 403, "Only files below a --files-root folder are read");
+    else if (st == PILLION_E_NOT_FOUND)
+        pil_answer_detail(x, 404, "File not found: %.*s", PIL_LIMIT_ECHO_BYTES, path->text);
+    else if (st == PILLION_E_UNSUPPORTED)
+        pil_answer_detail(x, 415, "Unsupported file type: %.*s", PIL_LIMIT_ECHO_BYTES, path->text);
+    else if (st) pil_answer_detail(x, 500, "File cannot be read: %.*s", PIL_LIMIT_ECHO_BYTES, path->text);
+    if (st && *fd >= 0) close(*fd);
+    if (type) *type = ending;
+    return st == PILLION_OK;
+}
+
+static unsigned status_of(pil_extract_code code) {
+    switch (code) {
+    case PIL_EXTRACT_NOT_INSTALLED: return 501;
+    case PIL_EXTRACT_TOO_LARGE: return 413;
+    case PIL_EXTRACT_TIMEOUT: return 504;
+    case PIL_EXTRACT_ENCRYPTED:
+    case PIL_EXTRACT_UNREADABLE:
+    case PIL_EXTRACT_LANGUAGE: return 422;
+    case PIL_EXTRACT_USAGE:
+    case PIL_EXTRACT_SANDBOX:
+    case PIL_EXTRACT_INTERNAL:
+    case PIL_EXTRACT_CODE_COUNT: break;
+    }
+    return 500;
+}
+
+/* True when there is a result to go on with. */
+static bool is_read(pil_exchange *x, const pil_document_result *r) {
+    x->document = NULL;
+    if (r->json) return true;
+    if (r->package && !strstr(r->text, r->package))
+        pil_answer_detail(x, status_of(r->code), "%.600s (install the package %.100s)", r->text, r->package);
+    else pil_answer_detail(x, status_of(r->code), "%.800s", r->text);
+    return false;
+}
+
+/* The pages as one text, squashed and cut into chunks. */
+static pillion_status cut_chunks(pil_exchange *x, const pil_json *pages) {
+    pil_buf text;
+    pil_buf_init(&text, PIL_LIMIT_EXTRACT_RESULT);
+    for (size_t i = 0; i < pil_json_count(pages); i++) {
+        size_t n;
+        const char *page = pil_json_string(pil_json_at(pages, i), &n);
+        if (i) pil_buf_putc(&text, '\n');
+        pil_buf_append(&text, page, n);
+    }
+    size_t bytes = 0;
+    pillion_status st = text.failed ? text.failed : pil_chunk_squash(&x->text, &bytes, text.bytes, text.len, NULL);
+    pil_buf_deinit(&text);
+    if (st) return st;
+    return pil_chunk_split(&x->chunks, &x->n_chunks, x->text, bytes, (size_t)x->chunk_size, (size_t)x->chunk_overlap,
+                           (size_t)x->max_chunks, NULL);
+}
+
+static void on_text(const pil_document_result *r, void *ud) {
+    pil_exchange *x = ud;
+    if (!is_read(x, r)) return;
+    if (cut_chunks(x, pil_json_get(r->json, "pages"))) {
+        pil_answer_detail(x, 503, "Out of memory");
+        return;
+    }
+    if (x->n_chunks == 0) {
+        pil_answer_detail(x, 400, "Empty text extracted");
+        return;
+    }
+    x->inputs = calloc(x->n_chunks, sizeof *x->inputs);
+    if (!x->inputs) {
+        pil_answer_detail(x, 503, "Out of memory");
+        return;
+    }
+    for (size_t i = 0; i < x->n_chunks; i++)
+        x->inputs[i] = (pillion_input){.text = x->text + x->chunks[i].offset, .text_bytes = x->chunks[i].bytes};
+    submit(x, x->n_chunks);
+}
+
+static void read_document(pil_exchange *x, int fd, const char *const *args, uint64_t deadline_ms,
+                          pil_document_fn on_done) {
+    if (pil_document_start(&x->document, x->server, fd, args, deadline_ms, on_done, x))
+        pil_answer_detail(x, 503, "Out of memory");
+}
+
+void pil_sidecar_embed_file(pil_exchange *x) {
+    pil_value v[FILE_FIELDS];
+    const char *type;
+    int fd = -1;
+    if (!take_body(x, v, file_fields, FILE_FIELDS) || !open_file(x, &v[FILE_PATH], &fd, &type)) return;
+    x->normalize = v[FILE_NORMALIZE].number != 0;
+    x->chunk_size = v[FILE_SIZE].number;
+    x->chunk_overlap = v[FILE_OVERLAP].number;
+    x->max_chunks = v[FILE_MAX].number;
+    const char *const args[] = {"text", type, NULL};
+    read_document(x, fd, args, PIL_LIMIT_EXTRACT_MS, on_text);
+}
+
+static void on_detected(const pil_document_result *r, void *ud) {
+    pil_exchange *x = ud;
+    if (!is_read(x, r)) return;
+    pil_buf body;
+    pil_buf_init(&body, PIL_KIB);
+    pil_buf_printf(&body, "{\"is_scanned\":%s,\"page_count\":%lld,\"method\":\"text_extraction\"}",
+                   pil_json_bool_or(pil_json_get(r->json, "is_scanned"), false) ? "true" : "false",
+                   (long long)pil_json_int_or(pil_json_get(r->json, "page_count"), 0));
+    pil_answer_send(x, 200, "application/json", &body, NULL);
+}
+
+static void on_recognised(const pil_document_result *r, void *ud) {
+    pil_exchange *x = ud;
+    if (!is_read(x, r)) return;
+    const pil_json *text = pil_json_get(r->json, "text"), *pages = pil_json_get(r->json, "pages");
+    pil_buf body;
+    pil_buf_init(&body, PIL_LIMIT_ANSWER_BYTES);
+    size_t n;
+    const char *s = pil_json_string(text, &n);
+    pil_buf_puts(&body, "{\"text\":");
+    pil_json_put_string(&body, s ? s : "", n);
+    pil_buf_puts(&body, ",\"pages\":[");
+    for (size_t i = 0; i < pil_json_count(pages); i++) {
+        s = pil_json_string(pil_json_at(pages, i), &n);
+        if (i) pil_buf_putc(&body, ',');
+        pil_json_put_string(&body, s ? s : "", n);
+    }
+    pil_buf_printf(&body, "],\"confidence\":%.6g}", pil_json_real_or(pil_json_get(r->json, "confidence"), 0));
+    pil_answer_send(x, 200, "application/json", &body, NULL);
+}
+
+void pil_sidecar_ocr_detect(pil_exchange *x) {
+    pil_value v[1];
+    int fd = -1;
+    if (!take_body(x, v, ocr_fields, 1) || !open_file(x, &v[OCR_PATH], &fd, NULL)) return;
+    const char *const args[] = {"ocr-detect", NULL};
+    read_document(x, fd, args, PIL_LIMIT_EXTRACT_MS, on_detected);
+}
+
+/* A language becomes an argument of the child: letters, digits, "-" and "_", and no dash in front. */
+static bool is_language(const pil_value *v) {
+    if (v->text_bytes == 0 || v->text_bytes > 32 || *v->text == '-') return false;
+    return strspn(v->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == v->text_bytes;
+}
+
+void pil_sidecar_ocr_extract(pil_exchange *x) {
+    pil_value v[OCR_FIELDS];
+    int fd = -1;
+    if (!take_body(x, v, ocr_fields, OCR_FIELDS) || !open_file(x, &v[OCR_PATH], &fd, NULL)) return;
+    if (!is_language(&v[OCR_LANGUAGE])) {
+        close(fd);
+        pil_answer_detail(x, 422, "language must look like \"en-US\" or \"de\"");
+        return;
+    }
+    const char *const args[] = {"ocr-extract", v[OCR_LANGUAGE].text, v[OCR_LEVEL].text, NULL};
+    read_document(x, fd, args, PIL_LIMIT_OCR_MS, on_recognised);
+}
+
+/* ── The end ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* A GET that does something: only for programs on this machine. Browsers send one of these headers with everything that
+ * a page makes them fetch. */
+void pil_sidecar_shutdown(pil_exchange *x) {
+    static const char *const browser[] = {"origin", "referer", "sec-fetch-site"};
+    bool refused = !pil_conn_is_loopback(x->conn);
+    for (size_t i = 0; i < 3; i++) refused = refused || pil_http_parser_header(x->parser, browser[i], NULL);
+    if (refused) {
+        pil_answer_detail(x, 403, "Shutdown is for programs on this machine");
+        return;
+    }
+    pil_server *s = x->server;
+    pil_answer_json(x, 200, "{\"ok\":true}");
+    if (s->on_shutdown) s->on_shutdown(s->ud);
+}
