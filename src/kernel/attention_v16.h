@@ -7,7 +7,7 @@
  *             and nothing is summed across a register; then out = scores^T v, where the tile reads the scores with
  *             stride.
  * Invariants: (1) a query's result depends on its row of q, on k, v and bias alone: lanes do not meet, and all sums go
- *             up in j: the scores' chains over x, the weights' sum in four parts (j % 4), the chains over j of
+ *             up in j: the scores' chains over x, the weights' sum in two parts (even and odd j), the chains over j of
  *             PIL_CHAIN.
  *             (2) all tiers but ref return the same bits.
  * Memory:     scratch holds, in this order: v in tiles [dim/16][t][16], the scores [t][QUERIES], one block of q
@@ -69,15 +69,22 @@ static v16 attention_softmax(float *s, size_t t, const float *bias) {
     } else {
         for (size_t j = 1; j < t; j++) max = v16_max(max, v16_load(s + j * QUERIES));
     }
-    v16 sum[4] = {v16_zero(), v16_zero(), v16_zero(), v16_zero()};
-    for (size_t j = 0; j < t; j += 4) {
-        for (size_t x = 0; x < 4 && j + x < t; x++) {
-            v16 e = v16_exp(v16_sub(v16_load(s + (j + x) * QUERIES), max));
-            v16_store(s + (j + x) * QUERIES, e);
-            sum[x] = v16_add(sum[x], e);
-        }
+    v16 even = v16_zero(), odd = v16_zero();
+    size_t j = 0;
+    for (; j + 2 <= t; j += 2) {
+        float *e = s + j * QUERIES, *o = e + QUERIES;
+        v16 x = v16_exp(v16_sub(v16_load(e), max)), y = v16_exp(v16_sub(v16_load(o), max));
+        v16_store(e, x);
+        v16_store(o, y);
+        even = v16_add(even, x);
+        odd = v16_add(odd, y);
     }
-    return v16_add(v16_add(sum[0], sum[1]), v16_add(sum[2], sum[3]));
+    if (j < t) {
+        v16 x = v16_exp(v16_sub(v16_load(s + j * QUERIES), max));
+        v16_store(s + j * QUERIES, x);
+        even = v16_add(even, x);
+    }
+    return v16_add(even, odd);
 }
 
 /* s[j][i] for all keys j and the lanes of q's tiles. */

@@ -62,19 +62,12 @@ static void layernorm_f32(float *out, const float *x, const float *weight, const
 
 static inline v16 v16_relu(v16 x) { return v16_max(v16_zero(), x); }
 
-/* Two independent registers each turn: with one, the chain of multiply-adds waits for itself. */
+/* The chain of multiply-adds of one turn is long, but turns are independent: the processor runs several at once. */
 #define ACTIVATION(name, f)                                                                                            \
     static void name(float *x, size_t n) {                                                                             \
-        size_t i = 0;                                                                                                  \
-        for (; i + 32 <= n; i += 32) {                                                                                 \
-            v16 a = f(v16_load(x + i)), b = f(v16_load(x + i + 16));                                                   \
-            v16_store(x + i, a);                                                                                       \
-            v16_store(x + i + 16, b);                                                                                  \
-        }                                                                                                              \
-        for (; i < n; i += 16) {                                                                                       \
-            size_t left = pil_min(n - i, 16);                                                                          \
-            v16_store_n(x + i, f(v16_load_n(x + i, left)), left);                                                      \
-        }                                                                                                              \
+        size_t whole = n / 16 * 16, left = n - whole;                                                                  \
+        for (size_t i = 0; i < whole; i += 16) v16_store(x + i, f(v16_load(x + i)));                                   \
+        if (left) v16_store_n(x + whole, f(v16_load_n(x + whole, left)), left);                                        \
     }
 ACTIVATION(gelu_erf_f32, v16_gelu_erf)
 ACTIVATION(gelu_tanh_f32, v16_gelu_tanh)

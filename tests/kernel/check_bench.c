@@ -1,9 +1,8 @@
 /* check_bench.c - checkasm --bench: the speed of each kernel, as a share of what this core can do.
  *
  * The limit is measured in the same run, between the timings: multiply-adds on registers alone, with the vectors of the
- * tier under test. Every figure is the best of many short runs, kernel and limit alike, because what disturbs a run can
- * only slow it down. Weights of products rotate through 64 MiB, beyond the caches, as they do in a real model; "hot" is
- * the same without. */
+ * tier under test. Every figure is the median of many short runs in processor time, kernel and limit alike. Weights of
+ * products rotate through 64 MiB, beyond the caches, as they do in a real model; "hot" is the same without. */
 #include "checkasm.h"
 
 #include <stdio.h>
@@ -13,9 +12,10 @@
 
 enum { ROUNDS = 40, WEIGHT_BYTES = 64 << 20, BLOCK_TOKENS = 128 };
 
+/* This thread's processor time: other processes on a busy machine take turns, not a share of the figure. */
 static double now_s(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -78,7 +78,7 @@ double check_limit_gflops(const char *tier) {
 
 typedef struct timing {
     const pil_kernels *k;
-    double limit; /* GFLOP/s, the best seen so far */
+    double limit; /* GFLOP/s */
     float *weights, *x, *y, *scratch;
     size_t weights_used; /* floats, rotating */
 } timing;
@@ -92,21 +92,30 @@ static float *filled(size_t n) {
     return x;
 }
 
-/* Seconds of one call of run(t, ud): the best of ROUNDS, each long enough for the clock. */
-static double best_s(timing *t, void (*run)(timing *t, const void *ud), const void *ud) {
-    double start = now_s(), best = 1e9;
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *x, size_t n) {
+    qsort(x, n, sizeof *x, by_size);
+    return x[n / 2];
+}
+
+/* Seconds of one call of run(t, ud): the median of ROUNDS, each long enough for the clock. Between them t->limit is
+ * measured. */
+static double typical_s(timing *t, void (*run)(timing *t, const void *ud), const void *ud) {
+    double start = now_s(), s[ROUNDS], limit[ROUNDS];
     run(t, ud);
-    size_t calls = (size_t)(1e-3 / (now_s() - start + 1e-9)) + 1;
-    for (size_t i = 0; i < ROUNDS; i++) {
-        double limit = check_limit_gflops(t->k->name);
-        if (limit > t->limit) t->limit = limit;
+    size_t calls = (size_t)(1e-3 / (now_s() - start + 1e-9)) + 1, n = 0;
+    do {
+        limit[n] = check_limit_gflops(t->k->name);
         start = now_s();
         for (size_t j = 0; j < calls; j++) run(t, ud);
-        double s = (now_s() - start) / (double)calls;
-        if (s < best) best = s;
-        if (s * (double)calls > 0.2) break; /* the reference tier: once is enough */
-    }
-    return best;
+        s[n] = (now_s() - start) / (double)calls;
+    } while (s[n++] < 0.1 && n < ROUNDS); /* the reference tier: once is enough */
+    t->limit = median(limit, n);
+    return median(s, n);
 }
 
 /* ── Products ── */
@@ -145,9 +154,9 @@ static void bench_gemm(timing *t) {
         printf("  %5zux%-4zu", sizes[i][0], sizes[i][1]);
         for (size_t j = 0; j < HEIGHTS; j++) {
             shape s = {.m = heights[j], .n = sizes[i][0], .k = sizes[i][1]};
-            double work = 2e-9 * (double)(s.m * s.n * s.k), cold = best_s(t, run_gemm, &s);
+            double work = 2e-9 * (double)(s.m * s.n * s.k), cold = typical_s(t, run_gemm, &s);
             s.hot = true;
-            double hot = best_s(t, run_gemm, &s);
+            double hot = typical_s(t, run_gemm, &s);
             printf("  %5.1f /%5.1f", 100 * work / cold / t->limit, 100 * work / hot / t->limit);
             fflush(stdout);
         }
@@ -185,7 +194,7 @@ static void bench_attention(timing *t) {
             printf("    dim %zu%s", dim, bias ? " bias" : "     ");
             for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
                 head h = {.t = lengths[i], .dim = dim, .bias = bias};
-                double s = best_s(t, run_attention, &h);
+                double s = typical_s(t, run_attention, &h);
                 printf("  T %zu: %.1f", h.t, 100 * 4e-9 * (double)(h.t * h.t * dim) / s / t->limit);
             }
             printf("\n");
@@ -237,7 +246,7 @@ static void bench_rows(timing *t) {
         for (size_t m = 8; m <= 128; m *= 16) {
             shape s = {.m = m, .n = 768};
             check_fill(t->y, s.m * s.n, 4);
-            double ns = 1e9 * best_s(t, all[i].run, &s) / (double)(s.m * s.n);
+            double ns = 1e9 * typical_s(t, all[i].run, &s) / (double)(s.m * s.n);
             printf("  %6.2f (%5.1f)", 1 / ns, ns * t->limit / 2);
         }
         printf("\n");
@@ -257,13 +266,13 @@ static void bench_layer(timing *t, size_t hidden, size_t heads) {
     head h = {.t = m, .dim = hidden / heads};
     double product = 0, work = 0;
     for (size_t i = 0; i < 4; i++) {
-        product += best_s(t, run_gemm, &products[i]);
+        product += typical_s(t, run_gemm, &products[i]);
         work += 2e-9 * (double)(m * products[i].n * products[i].k);
     }
     check_fill(t->y, gelu.m * gelu.n, 4);
-    double attention = (double)heads * best_s(t, run_attention, &h), norms = 2 * best_s(t, run_layernorm, &norm);
+    double attention = (double)heads * typical_s(t, run_attention, &h), norms = 2 * typical_s(t, run_layernorm, &norm);
     check_fill(t->y, gelu.m * gelu.n, 4);
-    double act = best_s(t, run_gelu_erf, &gelu);
+    double act = typical_s(t, run_gelu_erf, &gelu);
     double rest = attention + norms + act;
     printf("  layer of %zu x %zu heads, %zu tokens: gemm %.0f us (%.1f %% of the limit); attention %.1f %% of gemm, "
            "layernorm "
@@ -275,11 +284,9 @@ static void bench_layer(timing *t, size_t hidden, size_t heads) {
 void check_bench(const pil_kernels *k) {
     timing t = {.k = k, .weights = filled(WEIGHT_BYTES / sizeof(float)), .x = filled(X_FLOATS), .y = filled(X_FLOATS)};
     t.scratch = filled((k->attention_scratch(512, 64) + 15) / 16 * 16);
-    for (size_t i = 0; i < ROUNDS; i++) {
-        double limit = check_limit_gflops(k->name);
-        if (limit > t.limit) t.limit = limit;
-    }
-    printf("%s: limit of one core %.1f GFLOP/s\n", k->name, t.limit);
+    double limit[ROUNDS];
+    for (size_t i = 0; i < ROUNDS; i++) limit[i] = check_limit_gflops(k->name);
+    printf("%s: limit of one core %.1f GFLOP/s\n", k->name, median(limit, ROUNDS));
     if (strcmp(k->name, "ref") != 0) bench_gemm(&t);
     bench_attention(&t);
     bench_rows(&t);
