@@ -427,11 +427,11 @@ static pillion_status add_digests(job *j, pillion_error *err) {
     pil_safetensors *file;
     pil_sha256_of(bytes + header, n - header, data);
     if (!*data) return no_memory(j, err);
+    pil_safetensors_writer_patch(j->writer, PIL_META_DATA, data); /* first: the checksum of the header covers it */
     pillion_status st = pil_safetensors_open_memory(&file, bytes, n, err);
     if (!st) st = pil_compiled_tables(file, tables, err);
     pil_safetensors_close(file);
     if (st) return st;
-    pil_safetensors_writer_patch(j->writer, PIL_META_DATA, data);
     pil_safetensors_writer_patch(j->writer, PIL_META_TABLES, tables);
     return PILLION_OK;
 }

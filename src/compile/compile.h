@@ -47,8 +47,8 @@ void pil_source_close(pil_source *s); /* accepts NULL */
 #define PIL_META_PRECISION "pillion.precision"
 #define PIL_META_SOURCE "pillion.source" /* the directory it was compiled from, or "" */
 #define PIL_META_FILES "pillion.files"   /* JSON: [{"name":…,"stamp":…}…], see pil_source_file */
-/* Sixteen hex digits of XXH64 over the header (the values of the two digests left out) and the tokenizer tensor: what
- * is checked at every opening, so it must be fast; it finds damage, not malice. */
+/* Sixteen hex digits of XXH64 over the header (this value left out) and the tokenizer tensor: what is checked at every
+ * opening, so it must be fast; it finds damage, not malice. */
 #define PIL_META_TABLES "pillion.xxh64.tables"
 #define PIL_META_DATA "pillion.sha256.data" /* of everything behind the header */
 

@@ -33,7 +33,7 @@ pillion_status pil_source_modules(pil_source *s, bool *has_modules, pillion_erro
 
 #define PIL_CHECKSUM_HEX 17 /* 16 hex digits and a NUL */
 
-/* PIL_META_TABLES as it must be for this file, whatever its header says. E_FORMAT when it has no places for digests. */
+/* PIL_META_TABLES as it must be for this file, whatever its header says. E_FORMAT when it has no place for it. */
 pillion_status pil_compiled_tables(const pil_safetensors *file, char out[PIL_CHECKSUM_HEX], pillion_error *err);
 
 /* ── canary.c ── */

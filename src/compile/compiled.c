@@ -24,28 +24,18 @@
 
 /* ── Digests ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Where the value of a metadata key stands in the raw header; 0 when it is not there with n bytes. */
-static size_t value_offset(const unsigned char *header, size_t header_bytes, const char *key, size_t n) {
-    char quoted[64];
-    int k = snprintf(quoted, sizeof quoted, "\"%s\":\"", key);
-    const unsigned char *at = memmem(header, header_bytes, quoted, (size_t)k);
-    if (!at) return 0;
-    size_t begin = (size_t)(at - header) + (size_t)k;
-    return header_bytes - begin > n && header[begin + n] == '"' ? begin : 0;
-}
-
 pillion_status pil_compiled_tables(const pil_safetensors *file, char out[PIL_CHECKSUM_HEX], pillion_error *err) {
+    static const char key[] = "\"" PIL_META_TABLES "\":\"";
     size_t n, header;
     const unsigned char *bytes = pil_safetensors_bytes(file, &n, &header);
     const pil_tensor *tokenizer = pil_safetensors_find(file, "tokenizer");
-    size_t first = value_offset(bytes, header, PIL_META_TABLES, PIL_CHECKSUM_HEX - 1);
-    size_t second = value_offset(bytes, header, PIL_META_DATA, PIL_SHA256_HEX - 1);
-    size_t first_end = first + PIL_CHECKSUM_HEX - 1, second_end = second + PIL_SHA256_HEX - 1;
-    if (!first || second < first_end || !tokenizer)
-        return pil_err_set(err, PILLION_E_FORMAT, "not a compiled file of pillion, or damaged: no digests");
-    uint64_t sum = pil_checksum(bytes, first, 0);
-    sum = pil_checksum(bytes + first_end, second - first_end, sum);
-    sum = pil_checksum(bytes + second_end, header - second_end, sum);
+    const unsigned char *at = memmem(bytes, header, key, strlen(key));
+    size_t begin = at ? (size_t)(at - bytes) + strlen(key) : header, end = begin + PIL_CHECKSUM_HEX - 1;
+    if (end > header || !tokenizer)
+        return pil_err_set(err, PILLION_E_FORMAT,
+                           "not a compiled file of pillion, or damaged: no checksum or no tokenizer");
+    uint64_t sum = pil_checksum(bytes, begin, 0);
+    sum = pil_checksum(bytes + end, header - end, sum);
     sum = pil_checksum(tokenizer->data, tokenizer->bytes, sum);
     snprintf(out, PIL_CHECKSUM_HEX, "%016llx", (unsigned long long)sum);
     return PILLION_OK;
