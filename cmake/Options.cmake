@@ -4,6 +4,7 @@ target_include_directories(pil_options INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE
 target_compile_options(pil_options INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
   -Wformat=2 -Wundef -fno-strict-aliasing -fvisibility=hidden -ffp-contract=off
+  $<$<C_COMPILER_ID:Clang>:-Wno-string-conversion> # assert(!"why this cannot happen")
   -fstack-protector-strong $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=2>)
 target_compile_definitions(pil_options INTERFACE _GNU_SOURCE)
 target_link_options(pil_options INTERFACE LINKER:-z,relro LINKER:-z,now LINKER:-z,noexecstack)
