@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,10 @@ static void break_out(void) {
 /* The largest block that can be had, in MiB. */
 static void eat(void) {
     size_t mib = 1;
-    for (void *p; mib < 65536 && (p = malloc(mib << 20)); mib *= 2) free(p);
+    for (volatile char *p; mib < 65536 && (p = malloc(mib << 20)); mib *= 2) {
+        p[0] = 1; /* or a compiler may leave out the block */
+        free((void *)(uintptr_t)p);
+    }
     printf("memory:%zu", mib / 2);
 }
 
