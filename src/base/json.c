@@ -1,6 +1,7 @@
 /* json.c - strict JSON in, compact JSON out; the only file that knows jansson.
  *
- * Flow:  scan_depth() refuses deep nesting before jansson recurses -> json_loadb() -> accessors that never fail.
+ * Flow:  scan_depth() refuses deep nesting before jansson recurses -> json_loadb() -> accessors that never fail. After
+ *        an error find_error() says where it is.
  * Tests: tests/base/test_json.c, fuzz/fuzz_json.c. */
 #include "base/json.h"
 
@@ -38,6 +39,131 @@ static size_t scan_depth(const char *s, size_t n, size_t max_depth) {
     return n;
 }
 
+/* ── Where a syntax error is ────────────────────────────────────────────────────────────────────────────────────
+ * jansson says where it was when it noticed, which is behind the token that does not fit. The offset that people and
+ * CPython's json expect is where that token begins. A second pass finds it; it runs only when there is an error. */
+
+typedef struct scan {
+    const char *s;
+    size_t n, at;
+} scan;
+
+static void skip_space(scan *c) {
+    while (c->at < c->n && memchr(" \t\n\r", c->s[c->at], 4)) c->at++;
+}
+
+static bool take(scan *c, char wanted) {
+    if (c->at == c->n || c->s[c->at] != wanted) return false;
+    c->at++;
+    return true;
+}
+
+static void take_digits(scan *c) {
+    while (c->at < c->n && c->s[c->at] >= '0' && c->s[c->at] <= '9') c->at++;
+}
+
+static bool is_digit_at(const scan *c, size_t i) { return i < c->n && c->s[i] >= '0' && c->s[i] <= '9'; }
+
+/* On false, at is the control character, the backslash, or the opening quote of a string without an end. */
+static bool take_string(scan *c) {
+    size_t start = c->at;
+    if (!take(c, '"')) return false;
+    while (c->at < c->n && c->s[c->at] != '"') {
+        if ((unsigned char)c->s[c->at] < 0x20) return false;
+        if (c->s[c->at] != '\\') {
+            c->at++;
+            continue;
+        }
+        size_t escape = c->at;
+        bool known = escape + 1 < c->n && memchr("\"\\/bfnrtu", c->s[escape + 1], 9);
+        if (!known) return false;
+        c->at += 2;
+        for (int i = 0; c->s[escape + 1] == 'u' && i < 4; i++, c->at++)
+            if (c->at == c->n || !memchr("0123456789abcdefABCDEF", c->s[c->at], 22)) {
+                c->at = escape;
+                return false;
+            }
+    }
+    if (take(c, '"')) return true;
+    c->at = start;
+    return false;
+}
+
+/* A number ends where it stops being one: what follows is the error. */
+static bool take_number(scan *c) {
+    size_t start = c->at;
+    take(c, '-');
+    if (!take(c, '0')) take_digits(c);
+    if (c->at == start || !is_digit_at(c, c->at - 1)) {
+        c->at = start;
+        return false;
+    }
+    if (c->at < c->n && c->s[c->at] == '.' && is_digit_at(c, c->at + 1)) {
+        c->at++;
+        take_digits(c);
+    }
+    if (c->at < c->n && (c->s[c->at] | 32) == 'e') {
+        size_t sign = c->at + 1 < c->n && (c->s[c->at + 1] == '+' || c->s[c->at + 1] == '-');
+        if (is_digit_at(c, c->at + 1 + sign)) {
+            c->at += 1 + sign;
+            take_digits(c);
+        }
+    }
+    return true;
+}
+
+static bool take_word(scan *c) {
+    static const char *const words[] = {"true", "false", "null"};
+    for (size_t i = 0; i < 3; i++) {
+        size_t n = strlen(words[i]);
+        if (c->n - c->at < n || memcmp(c->s + c->at, words[i], n) != 0) continue;
+        c->at += n;
+        return true;
+    }
+    return false;
+}
+
+/* "name": with the white space around it. */
+static bool take_name(scan *c) {
+    if (!take_string(c)) return false;
+    skip_space(c);
+    if (!take(c, ':')) return false;
+    skip_space(c);
+    return true;
+}
+
+/* The offset of the first syntax error, or n when there is none. The document's depth has been checked. */
+static size_t find_error(const char *s, size_t n) {
+    scan c = {.s = s, .n = n};
+    char closers[PIL_LIMIT_JSON_DEPTH];
+    size_t depth = 0;
+    for (bool value_follows = true;;) {
+        skip_space(&c);
+        if (value_follows && (take(&c, '{') || take(&c, '['))) {
+            closers[depth++] = s[c.at - 1] == '{' ? '}' : ']';
+            skip_space(&c);
+            bool is_empty = c.at < n && s[c.at] == closers[depth - 1];
+            if (!is_empty && closers[depth - 1] == '}' && !take_name(&c)) return c.at;
+            value_follows = !is_empty;
+            continue;
+        }
+        if (value_follows && !take_number(&c) && !take_word(&c)) {
+            if (c.at == n || s[c.at] != '"' || !take_string(&c)) return c.at;
+        }
+        value_follows = false;
+        skip_space(&c);
+        if (depth == 0) return c.at;
+        if (take(&c, closers[depth - 1])) {
+            depth--;
+            continue;
+        }
+        if (!take(&c, ',')) return c.at;
+        skip_space(&c);
+        if (closers[depth - 1] == '}' && !take_name(&c)) return c.at;
+        value_follows = true;
+    }
+}
+
 /* jansson ends some messages with " near '<input>'", which would echo the input: cut it. */
 static void cut_echo(char *text) {
     char *near = strstr(text, " near ");
@@ -64,7 +190,10 @@ pillion_status pil_json_parse(pil_json **out, const char *bytes, size_t n, size_
     if (!root) {
         if (json_error_code(&e) == json_error_out_of_memory) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
         cut_echo(e.text);
-        if (offset) *offset = e.position > 0 ? (size_t)e.position : 0;
+        if (offset) {
+            *offset = json_error_code(&e) == json_error_duplicate_key ? n : find_error(bytes, n);
+            if (*offset == n && e.position >= 0 && (size_t)e.position < n) *offset = (size_t)e.position;
+        }
         return pil_err_set(err, PILLION_E_FORMAT, "%s", e.text);
     }
     *out = (pil_json *)root;
@@ -182,11 +311,43 @@ pillion_status pil_json_put_string(pil_buf *b, const char *s, size_t n) {
     return pil_buf_putc(b, '"');
 }
 
+/* The digits of a value in [1e-4, 10) at n / 10^decimals, as "d.ddd" without trailing zeros. Returns the length. */
+static size_t put_fixed(char *out, uint64_t n, unsigned decimals) {
+    while (decimals > 1 && n % 10 == 0) n /= 10, decimals--;
+    char digits[16];
+    for (unsigned i = 0; i <= decimals; i++, n /= 10) digits[i] = (char)('0' + n % 10);
+    out[0] = digits[decimals];
+    out[1] = '.';
+    for (unsigned i = 0; i < decimals; i++) out[2 + i] = digits[decimals - 1 - i];
+    return 2 + decimals;
+}
+
+/* 9 digits always read back as the same float, since they lie closer together than floats do; often 8 or 7 do as well.
+ * n / 10^decimals is what a reader computes: both are exact in a double, so the quotient is the nearest double. */
+static size_t format_f32(char *out, float v) {
+    static const double powers[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
+    double a = fabs((double)v);
+    size_t sign = signbit(v) != 0;
+    if (sign) *out++ = '-';
+    if (a == 0) return sign + put_fixed(out, 0, 1);
+    if (a < 1e-4 || a >= 9.5) {
+        size_t n = (size_t)snprintf(out, 24, "%.9g", a);
+        if (strspn(out, "0123456789") == n) n += (size_t)snprintf(out + n, 24 - n, ".0");
+        return sign + n;
+    }
+    unsigned decimals = a >= 1 ? 8 : a >= 1e-1 ? 9 : a >= 1e-2 ? 10 : a >= 1e-3 ? 11 : 12;
+    uint64_t n = (uint64_t)(a * powers[decimals] + 0.5);
+    for (uint64_t shorter; decimals > 1; n = shorter, decimals--) {
+        shorter = (n + 5) / 10;
+        if ((float)((double)shorter / powers[decimals - 1]) != (float)a) break;
+    }
+    return sign + put_fixed(out, n, decimals);
+}
+
 pillion_status pil_json_put_f32(pil_buf *b, float v) {
-    char *at = pil_buf_reserve(b, 24);
+    char *at = pil_buf_reserve(b, 32);
     if (!at) return b->failed;
-    int n = snprintf(at, 24, "%.9g", (double)v);
-    b->len += (size_t)n;
+    b->len += format_f32(at, v);
     return PILLION_OK;
 }
 

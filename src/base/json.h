@@ -26,7 +26,7 @@ typedef enum pil_json_type {
 
 /* Parses exactly one value of any type.
  *   out     given: free with pil_json_free; NULL on failure.
- *   offset  nullable; on E_FORMAT the byte offset of the error.
+ *   offset  nullable; on E_FORMAT the byte offset of the error: where the token begins that does not fit.
  *   Errors  E_FORMAT (err says what, in lower case, without the offset), E_NOMEM.
  * A whole number beyond 64 bits turns every number of the document into a real. */
 pillion_status pil_json_parse(pil_json **out, const char *bytes, size_t n, size_t *offset, pillion_error *err);
@@ -54,7 +54,8 @@ const pil_json *pil_json_value(void *it);
 
 /* Writing. A string with its quotes, escaped; s must be valid UTF-8 (control characters become \u00XX). */
 pillion_status pil_json_put_string(pil_buf *b, const char *s, size_t n);
-/* The shortest decimal that reads back as the same float, as far as %.9g allows; v must be finite. */
+/* A decimal of at most 9 digits that reads back as the same float, also through a double; always with a point or an
+ * exponent, as Python writes floats. v must be finite. */
 pillion_status pil_json_put_f32(pil_buf *b, float v);
 /* [v0,v1,…] of n values. */
 pillion_status pil_json_put_f32_array(pil_buf *b, const float *v, size_t n);

@@ -1,0 +1,104 @@
+/* test_json.c - where syntax errors are, and floats that read back as themselves. */
+#include "support/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+
+static void errors_are_told_where_they_begin(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t offset;
+    } cases[] = {
+        {"", 0}, {"  ", 2}, {"{", 1}, {"[1,2", 4}, {"{\"a\":[1]", 8}, {"{\"a\":1,}", 7}, {"{\"a\" 1}", 5}, {"{a:1}", 1},
+        {"{\"a\":}", 5}, {"[1 2]", 3}, {"[1,]", 3}, {"[01]", 2}, {"[1.]", 2}, {"[1.5e]", 4}, {"[-]", 1}, {"[.5]", 1},
+        {"1 x", 2}, {"{} {}", 3}, {"tru", 0}, {"[nul]", 1}, {"NaN", 0}, {"\"abc", 0}, {"[\"a\x01\"]", 3},
+        {"[\"a\\q\"]", 3}, {"[\"\\u12g4\"]", 2}, {"[\"\\u12", 2}, {"{\"a\":1 \"b\":2}", 7}, {"]", 0}, {"[1}", 2},
+        {"{\"a\":{\"b\":[1,{\"c\":tru}]}}", 18},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t n = strlen(cases[i].text), offset = 999;
+        char *copy = malloc(n ? n : 1); /* exactly its size, so that a sanitizer sees a byte read too far */
+        memcpy(copy, cases[i].text, n);
+        pil_json *json;
+        pillion_error err = {0};
+        assert_int_equal(pil_json_parse(&json, copy, n, &offset, &err), PILLION_E_FORMAT);
+        if (offset != cases[i].offset) fail_msg("%s: %zu, not %zu", cases[i].text, offset, cases[i].offset);
+        assert_true(strlen(err.text) > 0);
+        free(copy);
+    }
+}
+
+static void duplicate_keys_and_lone_surrogates_have_an_offset(void **state) {
+    (void)state;
+    static const char *const texts[] = {"{\"a\":1,\"a\":2}", "{\"a\":\"\\ud800\"}", "[\"\xff\"]"};
+    for (size_t i = 0; i < 3; i++) {
+        pil_json *json;
+        size_t offset = 999;
+        assert_int_equal(pil_json_parse(&json, texts[i], strlen(texts[i]), &offset, NULL), PILLION_E_FORMAT);
+        assert_true(offset > 0 && offset < strlen(texts[i]));
+    }
+}
+
+static void assert_prints(float v, const char *text) {
+    pil_buf b;
+    pil_buf_init(&b, 64);
+    assert_int_equal(pil_json_put_f32(&b, v), PILLION_OK);
+    assert_string_equal(pil_buf_cstr(&b), text);
+    pil_buf_deinit(&b);
+}
+
+static void floats_are_printed_short(void **state) {
+    (void)state;
+    assert_prints(0.5f, "0.5");
+    assert_prints(0, "0.0");
+    assert_prints(-0.0f, "-0.0");
+    assert_prints(1, "1.0");
+    assert_prints(-1, "-1.0");
+    assert_prints(0.1f, "0.1");
+    assert_prints(1234, "1234.0");
+    assert_prints(0.0625f, "0.0625");
+    assert_prints(9.4999999f, "9.5");
+    assert_prints(0.99999994f, "0.99999994");
+    assert_prints(1e-5f, "9.99999975e-06");
+    assert_prints(3.4028235e38f, "3.40282347e+38");
+}
+
+/* Every exponent, the values around each power of ten, and random ones; read as a float and as a double. */
+static void every_float_reads_back_as_itself(void **state) {
+    (void)state;
+    unsigned seed = 7;
+    for (unsigned i = 0; i < 2000000; i++) {
+        union {
+            uint32_t u;
+            float f;
+        } v = {.u = (uint32_t)rand_r(&seed) << 16 ^ (uint32_t)rand_r(&seed)};
+        if (i % 4) v.u = (v.u & 0x807FFFFFu) | (100u + i % 30) << 23; /* the size of values in vectors */
+        if (i < 400) {
+            v.f = (float)pow(10, (int)(i / 8) - 25);
+            v.u += i % 8 - 4;
+        }
+        if (!isfinite(v.f)) continue;
+        char text[40];
+        pil_buf b;
+        pil_buf_init(&b, 64);
+        pil_json_put_f32(&b, v.f);
+        snprintf(text, sizeof text, "%.*s", (int)b.len, b.bytes);
+        pil_buf_deinit(&b);
+        if (strtof(text, NULL) != v.f || (float)strtod(text, NULL) != v.f || !strpbrk(text, ".e"))
+            fail_msg("%.9g is printed as %s", (double)v.f, text);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_are_told_where_they_begin),
+        cmocka_unit_test(duplicate_keys_and_lone_surrogates_have_an_offset),
+        cmocka_unit_test(floats_are_printed_short),
+        cmocka_unit_test(every_float_reads_back_as_itself),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
