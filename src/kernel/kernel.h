@@ -1,10 +1,23 @@
 /* kernel.h - arithmetic on plain pointers. One table of function pointers for each instruction-set tier: it starts as
  * the portable reference (kernel_ref.c) and each tier overwrites what it improves, as in dav1d and BLIS.
  *
- * No function here allocates, locks or fails; callers have checked every size. No pointer may alias another unless the
- * comment says so. Nothing needs alignment beyond that of float, except packed weights (64 bytes).
- * Every result for one row (or sequence) is bit-identical whatever other rows are in the same call: the order of
- * summation over k never depends on m, n or the place of the row. */
+ * No function here allocates, locks or fails; callers have checked every size, and every count is at least 1 unless its
+ * comment says otherwise. No pointer may alias another unless the comment says so. Nothing needs alignment beyond that
+ * of float, except packed weights and scratch (64 bytes). Nothing is read or written beyond what a comment states.
+ *
+ * Bits: a result for one row (or sequence) is the same whatever other rows are in the same call: the order of summation
+ * never depends on m, n or the place of the row. All vector tiers (avx2, avx512, neon) return the same bits as each
+ * other; ref differs by rounding.
+ *
+ * How bf16 and int8 join. Each is one more product in the table beside gemm_f32, NULL where a tier has none, with its
+ * own argument struct of the same shape (m, n, k, bias, residual, f32 c): gemm_bf16 takes rows of bf16 and weights
+ * packed [n/16][k/2][16][2]; gemm_u8s8 takes rows of u8 with a scale and a zero point for each row and weights packed
+ * [n/16][k/4][16][4] with a scale and a sum for each column. The functions that make such rows (f32 to bf16, f32 to u8
+ * with its range) join as row kernels beside layernorm_f32. Instructions beyond a tier are a tier of their own, a
+ * bundle added to the list in cpu.c in rising order (avx512 -> avx512vnni -> avx512bf16; neon -> dotprod -> i8mm): its
+ * init function inherits the table below it and fills in the new products. A register tile of its own (tile_*.h) is all
+ * that a product needs; the loops around it, with their prefetching, are those of gemm_v16.h. Attention, norms and
+ * activations stay f32 and are inherited. */
 #ifndef PIL_KERNEL_KERNEL_H
 #define PIL_KERNEL_KERNEL_H
 
@@ -36,18 +49,20 @@ typedef struct pil_attention_f32 {
     float *out; /* [n_tokens, head_dim], row stride ld_out; may not overlap q, k, v */
     size_t ld_out;
     float scale;
-    const float
-        *rel_bias;  /* NULL, or rel_bias[j - i] is added for query i and key j, -(n_tokens-1) <= j-i < n_tokens */
+    /* NULL, or rel_bias[j - i] is added for query i and key j, -(n_tokens - 1) <= j - i < n_tokens */
+    const float *rel_bias;
     float *scratch; /* pil_kernels.attention_scratch(n_tokens, head_dim) floats, 64-byte aligned */
 } pil_attention_f32;
 
-/* What a precision needs from a tier. gemm is NULL where the tier (or this version) has none. */
+/* One tier. */
 typedef struct pil_kernels {
     const char *name; /* "ref", "avx2", "avx512", "neon" */
 
-    /* Matrix product, packed weights. bf16 and int8 products join here with their own argument structs. */
+    /* Matrix product, packed weights. Sums are chains of 384 fused multiply-adds in f32 that are added in order. */
     void (*gemm_f32)(const pil_gemm_f32 *g);
 
+    /* Any head_dim and length; fast for head_dim 32 and 64, and for n_tokens whose scores of 64 queries stay in L2
+     * (about 512). Weights of keys carry a relative error of 3e-7 besides that of their scores. */
     void (*attention_f32)(const pil_attention_f32 *a);
     size_t (*attention_scratch)(size_t n_tokens, size_t head_dim); /* floats */
 
@@ -56,8 +71,8 @@ typedef struct pil_kernels {
     void (*layernorm_f32)(float *out, const float *x, const float *weight, const float *bias, float eps, size_t rows,
                           size_t n);
 
-    /* In place on n values. gelu_erf: x * (1 + erf(x / sqrt 2)) / 2, absolute error <= 1e-6 (arXiv:1606.08415).
-     * gelu_tanh: the tanh form. */
+    /* In place on n >= 0 values. gelu_erf: x * (1 + erf(x / sqrt 2)) / 2, absolute error <= 1e-6 (arXiv:1606.08415).
+     * gelu_tanh: the tanh form, absolute error <= 1e-6. tanh: relative error <= 3e-7. NaN stays NaN. */
     void (*gelu_erf_f32)(float *x, size_t n);
     void (*gelu_tanh_f32)(float *x, size_t n);
     void (*relu_f32)(float *x, size_t n);
@@ -68,7 +83,7 @@ typedef struct pil_kernels {
     void (*sum_rows_f32)(float *out, const float *x, const float *weight, size_t rows, size_t n);
     void (*max_rows_f32)(float *out, const float *x, size_t rows, size_t n);
 
-    /* Sum of a[i] * b[i], accumulated in f64. */
+    /* Sum of a[i] * b[i], n >= 0, accumulated in f64. */
     double (*dot_f32)(const float *a, const float *b, size_t n);
 } pil_kernels;
 

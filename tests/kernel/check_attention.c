@@ -127,7 +127,32 @@ static void check_place(const pil_kernels *k, size_t dim) {
     heads_free(&h);
 }
 
+/* The error of exp itself: two keys with scores 0 and x, values 0 and 1, give exp(x) / (1 + exp(x)). */
+static void check_exp(const pil_kernels *k) {
+    float *scratch = check_new((k->attention_scratch(2, 1) + 15) / 16 * 16), worst_at = 0;
+    double worst = 0;
+    for (size_t i = 0; i <= 20000; i++) {
+        float x = -86.0f * (float)i / 20000, q[2] = {1, 1}, key[2] = {0, x}, v[2] = {0, 1}, out[2];
+        k->attention_f32(&(pil_attention_f32){.n_tokens = 2,
+                                              .head_dim = 1,
+                                              .q = q,
+                                              .k = key,
+                                              .v = v,
+                                              .ld = 1,
+                                              .out = out,
+                                              .ld_out = 1,
+                                              .scale = 1,
+                                              .scratch = scratch});
+        double want = exp((double)x) / (1 + exp((double)x)), error = fabs((double)out[0] / want - 1);
+        if (error > worst) worst = error, worst_at = x;
+        check_digest(out, 2);
+    }
+    check_that(worst <= 3e-7, "%s attention: exp(%.9g) is off by %.2g of itself", k->name, (double)worst_at, worst);
+    check_free(scratch, (k->attention_scratch(2, 1) + 15) / 16 * 16);
+}
+
 void check_attention(const pil_kernels *k) {
+    check_exp(k);
     for (size_t t = 1; t <= 20; t++) check_case(k, t, t & 1 ? 32 : 64, t & 2, 1);
     static const size_t lengths[] = {31, 32, 33, 47, 63, 64, 65, 96, 127, 128, 129, 200};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)

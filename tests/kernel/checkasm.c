@@ -13,10 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define DIGEST 0xd163addf97126930u
+#define DIGEST 0x05177e3208df5b4eu
 #define DIGEST_SEED 1
 
 /* ── Random data ── */
@@ -117,6 +118,37 @@ void check_digest(const float *x, size_t n) {
 
 /* ── Program ── */
 
+static const char *const tier_names[] = {"ref", "avx2", "avx512", "neon"};
+enum { N_TIERS = sizeof tier_names / sizeof tier_names[0] };
+
+/* What a fresh process chooses when PILLION_CPU is wish: the choice is made once in each. */
+static bool chooses(const char *wish, const char *expected) {
+    int status = 1;
+    pid_t child = fork();
+    if (child == 0) {
+        setenv("PILLION_CPU", wish, 1);
+        _exit(strcmp(pil_kernels_best()->name, expected) != 0);
+    }
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* PILLION_CPU lowers the tier; a tier this machine lacks, and any other word, is ignored. Must run before the first use
+ * of kernels in this process. */
+static void check_choice(void) {
+    bool chosen[N_TIERS], nonsense[N_TIERS];
+    for (size_t i = 0; i < N_TIERS; i++) {
+        chosen[i] = chooses(tier_names[i], tier_names[i]);
+        nonsense[i] = chooses("pentium", tier_names[i]);
+    }
+    for (size_t i = 0; i < N_TIERS; i++) {
+        bool usable = pil_kernels_tier(tier_names[i]) != NULL;
+        check_that(chosen[i] == usable, "PILLION_CPU=%s %s", tier_names[i], usable ? "is not obeyed" : "is obeyed");
+        check_that(nonsense[i] == (pil_kernels_best() == pil_kernels_tier(tier_names[i])),
+                   "PILLION_CPU=pentium does not choose the best tier");
+    }
+    check_that(pil_kernels_tier("pentium") == NULL, "there is a tier pentium");
+}
+
 static void check_tier(const pil_kernels *k) {
     check_gemm(k);
     check_attention(k);
@@ -140,7 +172,6 @@ static void run_tier(const pil_kernels *k, uint64_t seed) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const names[] = {"ref", "avx2", "avx512", "neon"};
     uint64_t seed = (uint64_t)time(NULL) ^ (uint64_t)getpid() << 32;
     const char *only = NULL;
     bool bench = false;
@@ -156,12 +187,14 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
+    unsetenv("PILLION_CPU");
+    if (!bench) check_choice();
     printf("checkasm --seed %llu, best tier %s\n", (unsigned long long)seed, pil_kernels_best()->name);
     size_t run = 0;
     if (!bench) check_pack();
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const pil_kernels *k = pil_kernels_tier(names[i]);
-        if (!k || (only && strcmp(only, names[i]) != 0)) continue;
+    for (size_t i = 0; i < N_TIERS; i++) {
+        const pil_kernels *k = pil_kernels_tier(tier_names[i]);
+        if (!k || (only && strcmp(only, tier_names[i]) != 0)) continue;
         run++;
         if (bench) {
             check_bench(k);
