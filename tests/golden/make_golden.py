@@ -17,12 +17,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 HERE = Path(__file__).resolve().parent
 
 
+def use_tokenizer_file(backend, model_dir):
+    """transformers 5 replaces the normalizer and pre-tokenizer of some models (XLM-RoBERTa's tokenizer among them) by
+    its own, whatever tokenizer.json says. The reference here is the file, as the tokenizers package reads it."""
+    from tokenizers import Tokenizer
+    as_written = Tokenizer.from_file(str(Path(model_dir) / "tokenizer.json"))
+    backend.normalizer = as_written.normalizer
+    backend.pre_tokenizer = as_written.pre_tokenizer
+
+
 def encode(model_dir, texts, batch=32):
     """Unit vectors as sentence-transformers makes them by default, and what made them."""
     import sentence_transformers
     import torch
     torch.set_num_threads(os.cpu_count())
     model = sentence_transformers.SentenceTransformer(str(model_dir), device="cpu")
+    use_tokenizer_file(model.tokenizer.backend_tokenizer, model_dir)
     vectors = model.encode(texts, normalize_embeddings=True, batch_size=batch, convert_to_numpy=True)
     made_by = f"sentence-transformers {sentence_transformers.__version__}, torch {torch.__version__.split('+')[0]}"
     return model, vectors.astype("<f4"), made_by
