@@ -3,6 +3,8 @@
 
     make_golden.py golden MODEL_DIR NAME      NAME.json: texts, ids and whole vectors, for tests/lib/test_golden.c
     make_golden.py reference MODEL_DIR NAME   NAME.f32 and its line in reference.json, for tests/models/compare.py
+    make_golden.py double MODEL_DIR NAME TEXT...    replaces what NAME.f32 has of some texts by what double precision
+                                              gives, for texts where the reference's own f32 is too far off (README.md)
 
 Needs sentence-transformers (tools/venv.sh reference). The layout of the files is told in README.md."""
 import argparse
@@ -26,13 +28,15 @@ def use_tokenizer_file(backend, model_dir):
     backend.pre_tokenizer = as_written.pre_tokenizer
 
 
-def encode(model_dir, texts, batch=32):
+def encode(model_dir, texts, batch=32, double=False):
     """Unit vectors as sentence-transformers makes them by default, and what made them."""
     import sentence_transformers
     import torch
     torch.set_num_threads(os.cpu_count())
     model = sentence_transformers.SentenceTransformer(str(model_dir), device="cpu")
     use_tokenizer_file(model.tokenizer.backend_tokenizer, model_dir)
+    if double:
+        model = model.double()
     vectors = model.encode(texts, normalize_embeddings=True, batch_size=batch, convert_to_numpy=True)
     made_by = f"sentence-transformers {sentence_transformers.__version__}, torch {torch.__version__.split('+')[0]}"
     return model, vectors.astype("<f4"), made_by
@@ -67,13 +71,33 @@ def write_reference(model_dir, name):
     print(f"{path.name}: {len(texts)} texts, {path.stat().st_size} bytes")
 
 
+def replace_by_double(model_dir, name, indices):
+    texts = corpus.reference()
+    _, exact, _ = encode(model_dir, [texts[i] for i in indices], double=True)
+    index_path, path = HERE / "reference.json", HERE / f"{name}.f32"
+    index = json.loads(index_path.read_text())
+    values, dim = bytearray(path.read_bytes()), index["models"][name]["dim"]
+    for i, vector in zip(indices, exact):
+        part = layout.kept(i, dim)
+        at = 4 * sum(layout.kept(j, dim).stop - layout.kept(j, dim).start for j in range(i))
+        new = vector[part].tobytes()
+        values[at:at + len(new)] = new
+    path.write_bytes(values)
+    index["models"][name]["in_double"] = sorted(set(index["models"][name].get("in_double", []) + indices))
+    index_path.write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("kind", choices=["golden", "reference"])
+    options.add_argument("kind", choices=["golden", "reference", "double"])
     options.add_argument("model_dir")
     options.add_argument("name")
+    options.add_argument("texts", type=int, nargs="*")
     o = options.parse_args()
-    (write_golden if o.kind == "golden" else write_reference)(o.model_dir, o.name)
+    if o.kind == "double":
+        replace_by_double(o.model_dir, o.name, o.texts)
+    else:
+        (write_golden if o.kind == "golden" else write_reference)(o.model_dir, o.name)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def committed(name, texts):
         out.append((part, values[at:at + n]))
         at += n
     assert at == len(values)
-    return dim, index["models"][name]["made_by"], out
+    made_by = index["models"][name]["made_by"]
+    in_double = index["models"][name].get("in_double", [])
+    return dim, made_by + (f" (in double: text {', '.join(map(str, in_double))})" if in_double else ""), out
 
 
 def live(model_dir, texts):
@@ -59,6 +61,16 @@ def live(model_dir, texts):
     _, vectors, made_by = encode(model_dir, texts)
     dim = vectors.shape[1]
     return dim, made_by, [(slice(0, dim), row) for row in vectors]
+
+
+def over_but_exact(model_dir, texts, over, ours):
+    """Of texts that are too far from the reference in f32: whether double precision sides with us."""
+    from make_golden import encode
+    _, exact, _ = encode(model_dir, [texts[i] for i in over], double=True)
+    errors = [max(abs(a - float(b)) for a, b in zip(ours[i], row)) for i, row in zip(over, exact)]
+    for i, error in zip(over, errors):
+        print(f"  text {i} is further than {TOLERANCE:g} from the reference in f32, and {error:.2e} from it in double")
+    return max(errors) <= TOLERANCE
 
 
 def same_bits(what, ours, again):
@@ -77,16 +89,18 @@ def compare(name, o, texts):
         if len(ours[0]) != dim:
             print(f"{name}: {len(ours[0])} values in a vector, the reference has {dim}")
             return False
-        worst, where, n_values = 0.0, 0, 0
+        worst, where, n_values, over = 0.0, 0, 0, []
         for i, (part, values) in enumerate(wanted):
             mine = ours[i][part]
             n_values += len(mine)
             difference = max(abs(a - float(b)) for a, b in zip(mine, values))
             if not difference <= worst:  # a NaN is caught too
                 worst, where = difference, i
+            if not difference <= TOLERANCE:
+                over.append(i)
         print(f"{name}: {len(texts)} texts, {n_values} values; largest difference from {made_by}: {worst:.2e}"
               f" (text {where}, {len(texts[where])} characters)", flush=True)
-        good = worst <= TOLERANCE
+        good = not over or (o.live and over_but_exact(model_dir, texts, over, ours))
         backwards = embed(texts[::-1], threads=1)[::-1]
         good &= same_bits("backwards on one thread", ours, backwards)
         few = range(0, len(texts), len(texts) // ALONE)
