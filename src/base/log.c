@@ -34,6 +34,8 @@ void pil_log(pil_log_level level, const char *msg, const char *fields, ...) {
     size_t len = (size_t)n + (size_t)m;
     if (len > sizeof line - 2) len = sizeof line - 2;
     if (line[len - 1] == ' ') len--;
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7F) line[i] = '?'; /* a path may hold a line end */
     line[len++] = '\n';
     ssize_t ignored = write(STDERR_FILENO, line, len);
     (void)ignored; /* a log that cannot be written has nobody to tell */
