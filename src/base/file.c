@@ -17,7 +17,9 @@
 
 static pillion_status io_error(pillion_error *err, const char *path, const char *doing) {
     int e = errno;
-    pillion_status st = e == ENOENT || e == ENOTDIR ? PILLION_E_NOT_FOUND : e == ENOMEM ? PILLION_E_NOMEM : PILLION_E_IO;
+    pillion_status st = e == ENOENT || e == ENOTDIR ? PILLION_E_NOT_FOUND
+                        : e == ENOMEM                ? PILLION_E_NOMEM
+                                                     : PILLION_E_IO;
     return pil_err_set(err, st, "%s: %s: %s", path, doing, strerror(e));
 }
 
