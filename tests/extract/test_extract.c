@@ -347,7 +347,7 @@ static void tools_that_do_not_end_are_killed_at_the_deadline(void **state) {
     for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
         answer a = run_on_text("--timeout-ms=300 text pdf", scripts[i]);
         assert_true(a.ms >= 299);
-        assert_true(a.ms < 2300);
+        assert_true(a.ms < 5000);
         expect_code(a, "timeout");
     }
     expect_code(run_on_text("--timeout-ms=400 ocr-extract en fast", "pdfinfo say Pages: 1\npdftoppm hang\n"),
