@@ -16,10 +16,10 @@ static const pil_command *const commands[] = {
 
 /* Ends with a row without name. */
 static const pil_role roles[] = {
-    {"--role=worker", pil_role_worker},
-    {"--role=prepare", pil_role_prepare},
-    {"--role=extract", pil_extract_main},
-    {NULL, NULL},
+    {"--role=worker", pil_role_worker, true},
+    {"--role=prepare", pil_role_prepare, false},
+    {"--role=extract", pil_extract_main, true},
+    {NULL, NULL, false},
 };
 
 const pil_command *const *pil_commands(void) { return commands; }

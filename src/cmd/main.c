@@ -5,6 +5,7 @@
  * Not here: what the commands do (cmd_*.c), how options are read (options.c). Tests: tests/cmd/test_usage.py. */
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd/cmd.h"
 #include "cmd/help.h"
@@ -41,7 +42,11 @@ int main(int argc, char **argv) {
     }
     const char *first = argv[1];
     const pil_role *role = pil_role_find(first);
-    if (role) return role->run(argc, argv);
+    if (role) {
+        int status = role->run(argc, argv);
+        if (role->caged) _exit(status);
+        return status;
+    }
     if (first[0] != '-' && ends_with(first, ".py")) {
         const pil_command *serve = pil_command_find("serve");
         if (serve) return pil_command_run(serve, argc - 1, argv + 1);
