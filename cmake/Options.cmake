@@ -9,8 +9,9 @@ target_compile_options(pil_options INTERFACE
 target_compile_definitions(pil_options INTERFACE _GNU_SOURCE)
 target_link_options(pil_options INTERFACE LINKER:-z,relro LINKER:-z,now LINKER:-z,noexecstack)
 
-# asserts stay on in release (no -DNDEBUG): a broken invariant must stop the worker, not corrupt an answer
+# asserts stay on in every build (no -DNDEBUG): a broken invariant must stop the worker, not corrupt an answer
 set(CMAKE_C_FLAGS_RELEASE "-O2 -g")
+set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O1 -g")
 
 if(PILLION_SANITIZE)
   target_compile_options(pil_options INTERFACE
