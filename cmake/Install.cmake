@@ -8,6 +8,11 @@ install(FILES ${CMAKE_BINARY_DIR}/pillion.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}
 if(TARGET pillion)
   install(TARGETS pillion RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+install(FILES docs/pillion.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES tools/completion/pillion.bash
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME pillion)
+install(FILES tools/completion/_pillion DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+install(FILES tools/completion/pillion.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 set(CPACK_GENERATOR "TGZ;DEB")
 set(CPACK_PACKAGE_CONTACT "the Pillion developers")
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "libc6")

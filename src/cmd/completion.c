@@ -140,7 +140,8 @@ static void zsh_command(pil_buf *out, const pil_command *c) {
         put_arg_words(out, c);
         pil_buf_puts(out, ")'");
     } else {
-        pil_buf_printf(out, " \\\n            '*:argument:%s'", c->complete == PIL_COMPLETE_FILES ? "_files" : ZSH_NOTHING);
+        const char *action = c->complete == PIL_COMPLETE_FILES ? "_files" : ZSH_NOTHING;
+        pil_buf_printf(out, " \\\n            '*:argument:%s'", action);
     }
     pil_buf_puts(out, " ;;\n");
 }

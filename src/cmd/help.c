@@ -142,7 +142,7 @@ static void put_option_help(pil_buf *out, const pil_option *o) {
     }
     if (o->env) {
         put_remark(out, &open);
-        pil_buf_printf(out, "environment: %s", o->env);
+        pil_buf_printf(out, "environment: %s%s", o->env, o->type == PIL_OPTION_LIST ? ", separated by commas" : "");
     }
     if (open) pil_buf_putc(out, ')');
 }

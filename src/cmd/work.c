@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/thread.h"
 #include "cmd/cmd.h"
 #include "cmd/say.h"
@@ -30,6 +31,7 @@ int pil_work_open_texts(pil_work *w, const char *who, const pil_work_values *val
     size_t block = threads * BLOCK_TEXTS_PER_THREAD;
     if (block < BLOCK_TEXTS_MIN) block = BLOCK_TEXTS_MIN;
     if (block > BLOCK_TEXTS_MAX) block = BLOCK_TEXTS_MAX;
+    if (n_args == 1 && pil_file_exists(args[0]) && !pil_file_is_dir(args[0])) w->file = args[0];
     pillion_status st = pil_texts_open(&w->texts, args, n_args, values->input, (pil_texts_format)values->input_format,
                                        block, &err);
     if (st) pil_say(who, "%s", err.text);
@@ -137,6 +139,8 @@ void pil_work_report(const pil_work *w) {
                 (double)texts / s);
     }
     if (texts == 0 && !w->values->quiet) pil_say(w->who, "%s: no texts", pil_texts_name(w->texts));
+    if (w->file && !w->values->quiet)
+        pil_say(w->who, "note: '%.80s' was taken as a text; --input %.80s reads the file", w->file, w->file);
     if (cut)
         pil_say(w->who, "cut to the model's %u tokens: %llu of %llu texts", pillion_model_info(w->model)->max_tokens,
                 cut, texts);

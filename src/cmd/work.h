@@ -45,6 +45,7 @@ typedef struct pil_work {
     pillion_run_options run; /* the caller may set more of it before pil_work_run */
     pil_progress progress;
     bool was_shown; /* progress was drawn */
+    const char *file; /* the only argument when it names a file, which may have been meant; else NULL */
     uint64_t n_texts, n_tokens, n_truncated;
     size_t block_n; /* texts of the block at work */
 } pil_work;
@@ -60,12 +61,12 @@ int pil_work_open_model(pil_work *w);
 typedef pillion_status (*pil_work_fn)(void *ud, const pillion_input *in, const pillion_item *items, size_t n,
                                       pillion_error *err);
 
-/* Runs op over all texts, in order, and hands each block to fn. Any text that fails ends the work. `bar`: progress may
- * be drawn, because nothing else is written to the terminal. Returns the exit status after one line on standard error.
- * */
+/* Runs op over all texts, in order, and hands each block to fn. Any text that fails ends the work.
+ *   bar      progress may be drawn, because nothing else is written to the terminal.
+ *   Returns  the exit status, after one line on standard error. */
 int pil_work_run(pil_work *w, pillion_op op, bool bar, pil_work_fn fn, void *ud);
 
-/* After the output is safe: what was done (when progress was shown), whether there were no texts at all, and how many
+/* After the output is safe: what was done (when progress was shown), what may not have been meant, and how many
  * were cut. */
 void pil_work_report(const pil_work *w);
 void pil_work_close(pil_work *w); /* accepts a zeroed one */

@@ -40,6 +40,26 @@ class Sources(cli.Case):
         self.assert_same_vectors(self.rows("embed", text),
                                  self.rows("embed", "--input-format", "lines", stdin=text.encode()))
 
+    def test_a_file_name_as_the_only_text_gets_a_note(self):
+        (self.dir / "notes.txt").write_text("one\n")
+        r = cli.pillion("embed", "notes.txt", cwd=self.dir)
+        self.assertEqual(r.returncode, cli.OK)
+        self.assertEqual(r.stderr.decode(),
+                         "pillion embed: note: 'notes.txt' was taken as a text; --input notes.txt reads the file\n")
+        self.assertEqual(cli.pillion("embed", "-q", "notes.txt", cwd=self.dir).stderr, b"")
+
+    def test_memory_does_not_grow_with_the_input(self):
+        def peak(n):
+            """Of the resident set in KiB, when n texts pass by."""
+            with subprocess.Popen([cli.BIN, "tokenize", "-t", "1"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                  env=cli.environment(ASAN_OPTIONS="quarantine_size_mb=1")) as p:
+                p.stdin.write(b"some words that are a text of ordinary length\n" * n)
+                p.stdin.close()
+                _, status, usage = os.wait4(p.pid, 0)
+                p.returncode = status
+                return usage.ru_maxrss
+        self.assertLess(peak(200000), 1.5 * peak(20000))
+
     def test_two_sources_at_once_are_refused(self):
         self.fails(cli.USAGE, "embed", "one", "--input", "x", says="both as arguments and with --input")
 
