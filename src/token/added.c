@@ -2,8 +2,9 @@
  *
  * Flow:       skip to a byte that starts some added token -> longest match in the trie -> options single_word, lstrip,
  *             rstrip -> found(); what lies between goes to gap().
- * Quirks kept: a match refused by single_word is skipped as a whole. The search goes on behind the match itself, not behind
- *             the white space that rstrip swallowed, so that another added token may be found inside that space.
+ * Quirks kept: a match refused by single_word is skipped as a whole. The search goes on behind the match itself, not
+ *             behind the white space that rstrip swallowed, so that another added token may be found inside that space.
+ *             A token whose own place was swallowed before is dropped.
  * Invariant:  linear: a match attempt costs at most PIL_LIMIT_ADDED_TOKEN_BYTES, white space is scanned once each way.
  * Tests:      tests/token/test_added.c. */
 #include "base/limits.h"
@@ -23,7 +24,8 @@ static bool has_prop(const char *p, uint32_t prop) {
 }
 
 /* The longest added token at s; NULL if none. */
-static const pil_tok_added *longest(const pil_tokenizer *t, const pil_trie *trie, const char *s, size_t n, size_t *bytes) {
+static const pil_tok_added *longest(const pil_tokenizer *t, const pil_trie *trie, const char *s, size_t n,
+                                    size_t *bytes) {
     const pil_tok_added *best = NULL;
     uint32_t at = pil_trie_root(trie);
     if (n > PIL_LIMIT_ADDED_TOKEN_BYTES) n = PIL_LIMIT_ADDED_TOKEN_BYTES;
@@ -69,6 +71,7 @@ void pil_added_split(const pil_tokenizer *t, const pil_trie *trie, const uint8_t
                 if (!has_prop(p, PIL_U_WHITE)) break;
                 start = (size_t)(p - s);
             }
+            if (start < done) start = done;
         }
         if (a->flags & PIL_TOK_ADDED_RSTRIP) {
             if (stop < white_start || stop > white_end) {
@@ -78,7 +81,7 @@ void pil_added_split(const pil_tokenizer *t, const pil_trie *trie, const uint8_t
             stop = white_end;
         }
         if (done < start) v->gap(v->ud, done, start - done);
-        v->found(v->ud, a);
+        if (start < stop) v->found(v->ud, a);
         done = stop;
     }
     if (done < n) v->gap(v->ud, done, n - done);

@@ -1,4 +1,5 @@
-/* base64.c - base64 (RFC 4648, section 4) with padding, as precompiled_charsmap has it. Tests: tests/token/test_compile.c. */
+/* base64.c - base64 (RFC 4648, section 4) with padding, as precompiled_charsmap has it.
+ * Tests: tests/token/test_compile.c. */
 #include "token/compile_int.h"
 
 static int digit(char c) {

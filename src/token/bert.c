@@ -10,7 +10,7 @@
 #include "base/utf8.h"
 #include "token/token_int.h"
 
-/* The most bytes one code point can become: a space, four decomposed parts, each two code points in lower case, a space. */
+/* The most bytes one code point can become: space, four decomposed parts, each two code points in lower case, space. */
 #define POINT_BYTES_MAX 64
 
 typedef struct bert {
@@ -117,6 +117,10 @@ pillion_status pil_bert_normalize(const pil_tokenizer *t, pil_token_scratch *s, 
     for (size_t i = 0; i < n && !b.out_of_memory;) {
         if (!pil_buf_reserve(out, n - i + POINT_BYTES_MAX)) break;
         if ((unsigned char)in[i] < 0x80) {
+            if (b.marks->n > 0 && flags & PIL_TOK_BERT_CLEAN && !t->bert_ascii[(unsigned char)in[i]]) {
+                i++; /* what is cleaned away does not end a run of marks */
+                continue;
+            }
             flush(&b);
             if (!pil_buf_reserve(out, n - i)) break;
             i += put_ascii(t, out, !(flags & PIL_TOK_BERT_CLEAN), in + i, n - i);

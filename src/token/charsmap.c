@@ -1,11 +1,11 @@
 /* charsmap.c - the normalizer Precompiled: sentencepiece's character map, applied the way the reference applies it.
  *
  * Quirk kept: sentencepiece replaces the longest match of the byte stream. The reference goes by extended grapheme
- *             clusters: a cluster shorter than 6 bytes is looked up, and the first, that is the shortest, key that it starts
- *             with replaces the whole cluster, so that a mapped letter loses its combining mark; otherwise its characters
- *             are looked up one by one, in the same way.
- * Invariant:  the map is foreign data: indices are checked (trie.h), and a value that points outside the replacements or
- *             into the middle of a character counts as no match.
+ *             clusters: a cluster shorter than 6 bytes is looked up, and the first, that is the shortest, key that it
+ *             starts with replaces the whole cluster, so that a mapped letter loses its combining mark; otherwise its
+ *             characters are looked up one by one, in the same way.
+ * Invariant:  the map is foreign data: indices are checked (trie.h), and a value that points outside the replacements
+ *             or into the middle of a character counts as no match.
  * Tests:      tests/token/test_normalize.c. */
 #include <string.h>
 

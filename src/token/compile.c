@@ -1,7 +1,7 @@
 /* compile.c - tokenizer.json to one flat blob.
  *
- * Flow:   parse -> model (vocabulary, trie, scores) -> normalizers, pre-tokenizer, decoder -> template -> added tokens ->
- *         sections laid one behind the other.
+ * Flow:   parse -> model (vocabulary, trie, scores) -> normalizers, pre-tokenizer, decoder -> template -> added tokens
+ *         -> sections laid one behind the other.
  * Memory: the parsed JSON lives until the blob is written; spellings are borrowed from it.
  * Not here: "truncation" and "padding" of the file are ignored: the engine decides about lengths and never pads.
  * Tests:  tests/token/test_compile.c, fuzz/fuzz_tokenizer_json.c. */

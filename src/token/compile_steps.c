@@ -12,7 +12,8 @@
 typedef pillion_status (*add_fn)(pil_tok_compiler *c, const pil_json *v, const char *type);
 
 /* Calls add for v, or for each part when v is a Sequence. Depth is bounded by that of the JSON. */
-static pillion_status each(pil_tok_compiler *c, const pil_json *v, const char *component, const char *parts, add_fn add) {
+static pillion_status each(pil_tok_compiler *c, const pil_json *v, const char *component, const char *parts,
+                           add_fn add) {
     if (pil_json_typeof(v) == PIL_JSON_NULL) return PILLION_OK;
     const char *type = pil_json_string(pil_json_get(v, "type"), NULL);
     if (!type) return pil_compile_malformed(c, component);
@@ -102,6 +103,13 @@ static pillion_status replace_step(pil_tok_compiler *c, const pil_json *v, pil_t
     return step->text[0].bytes ? PILLION_OK : pil_compile_unsupported(c, "Replace with an empty pattern", NULL);
 }
 
+static bool has_bert(const pil_tok_compiler *c) {
+    const pil_tok_step *seen = (const pil_tok_step *)(const void *)c->sections[PIL_TOK_STEPS].bytes;
+    for (size_t i = 0; i < c->config.n_normalizers; i++)
+        if (seen[i].kind == PIL_TOK_N_BERT) return true;
+    return false;
+}
+
 static pillion_status add_normalizer(pil_tok_compiler *c, const pil_json *v, const char *type) {
     static const struct {
         const char *type;
@@ -123,9 +131,7 @@ static pillion_status add_normalizer(pil_tok_compiler *c, const pil_json *v, con
         return append(c, step, &c->config.n_normalizers);
     }
     if (!strcmp(type, "BertNormalizer")) {
-        const pil_tok_step *seen = (const pil_tok_step *)c->sections[PIL_TOK_STEPS].bytes;
-        for (size_t i = 0; i < c->config.n_normalizers; i++)
-            if (seen[i].kind == PIL_TOK_N_BERT) return pil_compile_unsupported(c, "a second normalizer", type);
+        if (has_bert(c)) return pil_compile_unsupported(c, "a second normalizer", type);
         step.kind = PIL_TOK_N_BERT;
         st = bert_flags(c, v, &step.flags);
     } else if (!strcmp(type, "Strip")) {
@@ -162,7 +168,8 @@ static pillion_status metaspace_step(pil_tok_compiler *c, const pil_json *v, pil
     if (!strcmp(scheme, "always")) step->flags = PIL_TOK_META_ALWAYS;
     else if (!strcmp(scheme, "first")) step->flags = PIL_TOK_META_FIRST;
     else if (strcmp(scheme, "never")) return pil_compile_unsupported(c, "Metaspace with the prepend_scheme", scheme);
-    if (no_prefix && step->flags) return pil_compile_malformed(c, "Metaspace (add_prefix_space contradicts prepend_scheme)");
+    if (no_prefix && step->flags)
+        return pil_compile_malformed(c, "Metaspace (add_prefix_space contradicts prepend_scheme)");
     if (pil_json_bool_or(pil_json_get(v, "split"), true)) step->flags |= PIL_TOK_META_SPLIT;
     return PILLION_OK;
 }
@@ -209,6 +216,10 @@ static pillion_status add_pretokenizer(pil_tok_compiler *c, const pil_json *v, c
     } else {
         st = pil_compile_unsupported(c, "pre-tokenizer", type);
     }
+    /* "first" follows the reference's alignments, which no carried count follows through that normalizer's reordering
+     * */
+    if (!st && step.kind == PIL_TOK_P_METASPACE && step.flags & PIL_TOK_META_FIRST && has_bert(c))
+        st = pil_compile_unsupported(c, "Metaspace with the prepend_scheme first behind BertNormalizer", NULL);
     return st ? st : append(c, step, &c->config.n_pretokenizers);
 }
 
@@ -239,8 +250,10 @@ static pillion_status add_decoder(pil_tok_compiler *c, const pil_json *v, const 
         step.kind = PIL_TOK_D_BYTE_FALLBACK;
     } else if (!strcmp(type, "Strip")) {
         step.kind = PIL_TOK_D_STRIP;
-        int64_t start = pil_json_int_or(pil_json_get(v, "start"), -1), stop = pil_json_int_or(pil_json_get(v, "stop"), -1);
-        if (!take_char(c, v, "content", &step.text[0]) || start < 0 || stop < 0 || start > INT32_MAX || stop > INT32_MAX)
+        int64_t start = pil_json_int_or(pil_json_get(v, "start"), -1);
+        int64_t stop = pil_json_int_or(pil_json_get(v, "stop"), -1);
+        bool ok = start >= 0 && stop >= 0 && start <= INT32_MAX && stop <= INT32_MAX;
+        if (!ok || !take_char(c, v, "content", &step.text[0]))
             return pil_compile_malformed(c, "decoder Strip");
         step.a = (uint32_t)start;
         step.b = (uint32_t)stop;
@@ -289,7 +302,8 @@ static bool take_id(const pil_json *v, int32_t *out) {
 /* RobertaProcessing and BertProcessing: cls before, sep behind, each as [spelling, id]. */
 static pillion_status add_pair_processor(pil_tok_compiler *c, const pil_json *v, const char *type) {
     int32_t cls, sep;
-    if (!take_id(pil_json_at(pil_json_get(v, "cls"), 1), &cls) || !take_id(pil_json_at(pil_json_get(v, "sep"), 1), &sep))
+    if (!take_id(pil_json_at(pil_json_get(v, "cls"), 1), &cls) ||
+        !take_id(pil_json_at(pil_json_get(v, "sep"), 1), &sep))
         return pil_compile_malformed(c, type);
     return wrap(c, &cls, 1, &sep, 1);
 }
@@ -303,7 +317,8 @@ static pillion_status add_template(pil_tok_compiler *c, const pil_json *v) {
         const pil_json *piece = pil_json_at(single, i), *sequence = pil_json_get(piece, "Sequence");
         if (sequence) {
             bool is_a = !strcmp(pil_json_string_or(pil_json_get(sequence, "id"), ""), "A");
-            if (!is_a || ++n_contents > 1) return pil_compile_unsupported(c, "TemplateProcessing with such a single", NULL);
+            if (!is_a || ++n_contents > 1)
+                return pil_compile_unsupported(c, "TemplateProcessing with such a single", NULL);
             continue;
         }
         const char *name = pil_json_string(pil_json_get(pil_json_get(piece, "SpecialToken"), "id"), NULL);

@@ -1,8 +1,8 @@
 /* compile_vocab.c - the model and the added tokens of a tokenizer.json: spellings, tries, scores.
  *
- * Rules of added tokens, as the reference has them: the "id" written in the file is not used; a token whose spelling is in
- *             the model's vocabulary has that id, another one the next free id behind the vocabulary. A token with
- *             "normalized" is looked for by its normalized spelling in normalized text.
+ * Rules of added tokens, as the reference has them: the "id" written in the file is not used; a token whose spelling
+ *             is in the model's vocabulary has that id, another one the next free id behind the vocabulary. A token
+ *             with "normalized" is looked for by its normalized spelling in normalized text.
  * Tests:      tests/token/test_compile.c. */
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* decode.c - ids back to text: the decoders of a tokenizer.json, run one after the other over a list of tokens.
  *
- * Flow:       ids -> list of spellings -> decoder -> list -> decoder ... -> the tokens joined. The list is one buffer of bytes
- *             and one of ends; a step writes a new pair.
+ * Flow:       ids -> list of spellings -> decoder -> list -> decoder ... -> the tokens joined. The list is one buffer
+ *             of bytes and one of ends; a step writes a new pair.
  * Tests:      tests/token/test_decode.c. */
 #include <string.h>
 
@@ -21,7 +21,7 @@ static const char *token(const list *l, size_t i, size_t *n) {
     const uint32_t *ends = (const uint32_t *)(const void *)l->ends.bytes;
     uint32_t start = i ? ends[i - 1] : 0;
     *n = ends[i] - start;
-    return l->bytes.bytes + start;
+    return l->bytes.bytes ? l->bytes.bytes + start : ""; /* empty tokens alone allocate nothing */
 }
 
 static void end_token(list *l) {
@@ -100,7 +100,9 @@ static void decode_metaspace(const pil_tokenizer *t, const pil_tok_step *step, c
 }
 
 static int hex(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* The byte that <0xXX> stands for, -1 for other tokens. (The reference's number parser also takes "+X".) */
@@ -194,8 +196,8 @@ static pillion_status collect(const pil_tokenizer *t, const int32_t *ids, size_t
                               pillion_error *err) {
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= t->config.vocab)
-            return pil_err_set(err, PILLION_E_ARG, "id %d at index %zu is not below the vocabulary's size of %u", ids[i], i,
-                               t->config.vocab);
+            return pil_err_set(err, PILLION_E_ARG, "id %d at index %zu is not below the vocabulary's size of %u",
+                               ids[i], i, t->config.vocab);
         size_t bytes;
         const char *s = decoded_spelling(t, ids[i], &bytes);
         if (s && !(skip_special && pil_tokenizer_is_special(t, ids[i]))) add_token(out, s, bytes);

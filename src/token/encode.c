@@ -2,8 +2,8 @@
  *
  * Flow:       validated text -> added tokens looked for in the raw text -> each gap between them is normalized -> added
  *             tokens looked for in that -> each gap left is split into pieces -> the model appends their ids.
- * Invariants: (1) the text is valid UTF-8 before anything decodes it. (2) errors behind that point are sticky in s->failed
- *             and end the work at the next gap.
+ * Invariants: (1) the text is valid UTF-8 before anything decodes it. (2) errors behind that point are sticky in
+ *             s->failed and end the work at the next gap.
  * Tests:      tests/token/test_encode.c, tests/token/differential.py. */
 #include <assert.h>
 #include <stdlib.h>
@@ -84,6 +84,7 @@ pillion_status pil_tokenizer_encode(const pil_tokenizer *t, pil_token_scratch *s
     }
     s->n_ids = 0;
     s->failed = PILLION_OK;
+    pil_token_reserve(s, n_before + n_behind + 1); /* so that ids is never NULL */
     for (size_t i = 0; i < n_before; i++) pil_token_push(s, t->template_ids[i]);
     encoding e = {.t = t, .s = s, .text = text};
     pil_added_visitor v = {.found = push_added, .gap = raw_gap, .ud = &e};

@@ -3,9 +3,9 @@
  * Flow:       gap -> step -> scratch text 0 -> step -> scratch text 1 -> step -> scratch text 0 ... -> gap.
  * Origin:     Metaspace with prepend_scheme "first" asks whether a piece of normalized text comes from byte 0 of the
  *             original, by the reference's alignments. Those never decrease, so it is enough to carry how many leading
- *             bytes are aligned with byte 0 through the steps: `origin`. The rules are the reference's, with its oddities:
- *             what replaces a match is aligned with the match's last byte; characters that Precompiled removes at the very
- *             beginning leave their place to the next one.
+ *             bytes are aligned with byte 0 through the steps: `origin`. The rules are the reference's, with its
+ *             oddities: what replaces a match is aligned with the match's last byte; characters that Precompiled
+ *             removes at the very beginning leave their place to the next one.
  * Invariant:  input and output of a step are valid UTF-8. Linear in the text and in the texts of the steps.
  * Tests:      tests/token/test_normalize.c. */
 #include <string.h>
@@ -45,7 +45,8 @@ static pillion_status nmt(pil_buf *out, const char *in, size_t n) {
     for (size_t i = 0; i < n && !out->failed;) {
         uint32_t c;
         i += pil_utf8_decode(in + i, &c);
-        bool removed = (c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
+        bool removed = (c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F ||
+                       c == 0x9F;
         bool space = c == '\t' || c == '\n' || c == '\f' || c == '\r' || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
                      c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
         if (!removed) put(out, space ? ' ' : c);
@@ -139,7 +140,9 @@ static pillion_status map_gap(const pil_tokenizer *t, pil_token_scratch *s, cons
         uint32_t c;
         aligned = pil_utf8_decode(out->bytes, &c);
     }
-    *gap = (pil_tok_gap){.s = out->bytes, .n = out->len, .origin = aligned < out->len ? aligned : out->len};
+    if (aligned > out->len) aligned = out->len;
+    while (aligned < out->len && ((unsigned char)out->bytes[aligned] & 0xC0) == 0x80) aligned++; /* marks were moved */
+    *gap = (pil_tok_gap){.s = out->bytes, .n = out->len, .origin = aligned};
     return PILLION_OK;
 }
 

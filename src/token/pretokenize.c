@@ -1,7 +1,7 @@
 /* pretokenize.c - splits normalized text into the pieces that the model sees.
  *
- * Flow:       a gap goes through the steps of the pre-tokenizer one below the other: a step hands each of its pieces to the
- *             next step, the last one to the model. No list of pieces is kept.
+ * Flow:       a gap goes through the steps of the pre-tokenizer one below the other: a step hands each of its pieces
+ *             to the next step, the last one to the model. No list of pieces is kept.
  * Invariants: (1) the depth of calls is the number of steps, not a matter of the text. (2) a piece is never empty.
  *             (3) at most one step is a Metaspace, which rewrites its piece into s->piece.
  * Tests:      tests/token/test_pretokenize.c. */

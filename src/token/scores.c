@@ -2,8 +2,8 @@
  *
  * The reference parses JSON numbers without correct rounding: it takes the digits as a 64-bit integer and multiplies or
  * divides that by a power of ten. One score in four of XLM-RoBERTa comes out one unit in the last place away from the
- * nearest double, and that decides ties: "=====" has many cuts of equal score. So the scores are read here, out of the text
- * of the JSON document itself, in the same arithmetic.
+ * nearest double, and that decides ties: "=====" has many cuts of equal score. So the scores are read here, out of the
+ * text of the JSON document itself, in the same arithmetic.
  * Invariant:  the text has passed the real parser; here nothing is checked but the end of the text.
  * Tests:      tests/token/test_compile.c. */
 #include <stdlib.h>
@@ -85,7 +85,8 @@ static int take_digits(reader *r, uint64_t *v, int *dropped) {
     *dropped = 0;
     for (; is_digit(peek(r)); r->p++) {
         uint64_t digit = (uint64_t)(*r->p - '0'), next;
-        bool full = *dropped || __builtin_mul_overflow(*v, (uint64_t)10, &next) || __builtin_add_overflow(next, digit, &next);
+        bool full = *dropped || __builtin_mul_overflow(*v, (uint64_t)10, &next) ||
+                    __builtin_add_overflow(next, digit, &next);
         if (full) {
             ++*dropped;
         } else {

@@ -79,7 +79,8 @@ static bool is_step(const pil_tokenizer *t, const pil_tok_step *s, uint32_t firs
 
 static pillion_status open_steps(pil_tokenizer *t, pillion_error *err) {
     const pil_tok_config *c = &t->config;
-    if (c->n_normalizers > PIL_LIMIT_TOKENIZER_STEPS || c->n_pretokenizers > PIL_LIMIT_TOKENIZER_STEPS || c->n_decoders > PIL_LIMIT_TOKENIZER_STEPS)
+    if (c->n_normalizers > PIL_LIMIT_TOKENIZER_STEPS || c->n_pretokenizers > PIL_LIMIT_TOKENIZER_STEPS ||
+        c->n_decoders > PIL_LIMIT_TOKENIZER_STEPS)
         return bad(err, "steps");
     const void *steps;
     size_t n = c->n_normalizers + c->n_pretokenizers + c->n_decoders;

@@ -46,8 +46,8 @@ typedef struct pil_tokens {
  *   max_tokens   0: no limit; else content is cut at the right so that at most max_tokens ids remain, special ones
  *                included (as tokenizers' truncation, direction right, strategy longest first).
  *   add_special  apply the template.
- *   Errors       E_UTF8 (error_offset), E_NOMEM, E_LIMIT (text over PIL_LIMIT_TEXT_BYTES). Time and memory are linear in
- *                n for every input. */
+ *   Errors       E_UTF8 (error_offset), E_NOMEM, E_LIMIT (text over PIL_LIMIT_TEXT_BYTES). Time and memory are linear
+ *                in n for every input. */
 pillion_status pil_tokenizer_encode(const pil_tokenizer *t, pil_token_scratch *s, const char *text, size_t n,
                                     size_t max_tokens, bool add_special, pil_tokens *out, pillion_error *err);
 

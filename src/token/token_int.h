@@ -1,9 +1,10 @@
 /* token_int.h - what the files of this room share: the layout of the blob, the open tokenizer, the scratch memory.
  *
- * The blob is a header with a fixed table of sections, then the sections, each at a multiple of 64 bytes, little-endian,
- * offsets instead of pointers. It is used in place. Opening it checks the header, everything whose size is of the order
- * of the header, and that the sections lie inside; the large arrays (tries, spellings, scores) are not scanned, because
- * that would cost more than the whole start of the program: whoever follows one of their indices checks it first. */
+ * The blob is a header with a fixed table of sections, then the sections, each at a multiple of 64 bytes,
+ * little-endian, offsets instead of pointers. It is used in place. Opening it checks the header, everything whose size
+ * is of the order of the header, and that the sections lie inside; the large arrays (tries, spellings, scores) are not
+ * scanned, because that would cost more than the whole start of the program: whoever follows one of their indices
+ * checks it first. */
 #ifndef PIL_TOKEN_TOKEN_INT_H
 #define PIL_TOKEN_TOKEN_INT_H
 
@@ -11,7 +12,7 @@
 #include "token/trie.h"
 #include "token/unicode.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the blob is used in place, so the machine must be little-endian");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the blob is used in place, so the machine must be too");
 
 /* ── The blob ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -162,7 +163,7 @@ struct pil_tokenizer {
     pil_trie charsmap;
     const char *charsmap_text;
     size_t charsmap_text_bytes;
-    bool needs_origin; /* a Metaspace with prepend_scheme "first" asks whether a piece starts at the text's first byte */
+    bool needs_origin; /* a Metaspace with prepend_scheme "first" asks whether a piece starts at the first byte */
     uint8_t raw_first[256], normal_first[256]; /* can an added token start with this byte? */
     uint8_t bert_ascii[128]; /* BertNormalizer on ASCII: what a byte becomes, 0 when it is removed */
 };

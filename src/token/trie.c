@@ -1,9 +1,10 @@
 /* trie.c - building a double-array trie, and looking up whole keys.
  *
- * Flow:       keys sorted -> a stack of nodes to place -> for each, an offset at which all its children's units are free.
- * Invariants: (1) no two nodes share an offset, for a unit knows its byte but not its parent. (2) children of one node lie
- *             in one block of 256 units, as offset ^ byte changes only the lower 8 bits. (3) free units are kept in a
- *             list only for the last OPEN_BLOCKS blocks, which bounds the search for an offset.
+ * Flow:       keys sorted -> a stack of nodes to place -> for each, an offset at which all its children's units are
+ *             free.
+ * Invariants: (1) no two nodes share an offset, for a unit knows its byte but not its parent. (2) children of one node
+ *             lie in one block of 256 units, as offset ^ byte changes only the lower 8 bits. (3) free units are kept
+ *             in a list only for the last OPEN_BLOCKS blocks, which bounds the search for an offset.
  * Source:     the unit layout is that of Darts (Yata, "darts-clone"); see trie.h.
  * Tests:      tests/token/test_trie.c. */
 #include "token/trie.h"
@@ -106,7 +107,9 @@ static bool add_block(builder *b) {
 }
 
 /* An offset is stored relative to its unit, in 21 bits, or in 29 when its lower 8 bits are zero. */
-static bool is_storable(uint32_t relative) { return relative < 1u << 21 || ((relative & 0xFF) == 0 && relative < 1u << 29); }
+static bool is_storable(uint32_t relative) {
+    return relative < 1u << 21 || ((relative & 0xFF) == 0 && relative < 1u << 29);
+}
 
 static bool fits(const builder *b, uint32_t offset, const uint8_t *labels, size_t n) {
     if (b->slots[offset].is_offset) return false;

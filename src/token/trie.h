@@ -23,8 +23,8 @@ typedef struct pil_trie {
 static inline uint32_t pil_trie_offset(uint32_t unit) { return (unit >> 10) << ((unit & 0x200u) >> 6); }
 static inline uint32_t pil_trie_root(const pil_trie *t) { return t->n ? pil_trie_offset(t->units[0]) : PIL_TRIE_NONE; }
 
-/* Follows byte c from *at (where a node's children are). False: no such child. True: *at is moved on, and *value is that
- * of the key that ends here, -1 if none does. */
+/* Follows byte c from *at (where a node's children are). False: no such child. True: *at is moved on, and *value is
+ * that of the key that ends here, -1 if none does. */
 static inline bool pil_trie_step(const pil_trie *t, uint32_t *at, uint8_t c, int32_t *value) {
     uint32_t i = *at ^ c;
     if (i >= t->n) return false;
@@ -48,8 +48,8 @@ typedef struct pil_trie_key {
     uint32_t value;
 } pil_trie_key;
 
-/* Appends the units to out. Sorts keys; of equal keys the one with the higher value stays. E_NOMEM, E_LIMIT (out's limit, or
- * more than 2^28 units). */
+/* Appends the units to out. Sorts keys; of equal keys the one with the higher value stays. E_NOMEM, E_LIMIT (out's
+ * limit, or more than 2^28 units). */
 pillion_status pil_trie_build(pil_buf *out, pil_trie_key *keys, size_t n);
 
 #endif

@@ -136,8 +136,9 @@ static void put(former *f, uint32_t c) {
     if (p) f->out->len += pil_utf8_encode(c, p);
 }
 
-/* Ends the run of marks: sorts them, composes what composes (a mark is blocked by an earlier one left over with the same
- * class), writes the rest. Keeps the starter when nothing is left over, for the next starter may compose with it. */
+/* Ends the run of marks: sorts them, composes what composes (a mark is blocked by an earlier one left over with the
+ * same class), writes the rest. Keeps the starter when nothing is left over, for the next starter may compose with
+ * it. */
 static void flush(former *f, bool keep_starter) {
     pil_marks *m = f->marks;
     pil_marks_sort(m);

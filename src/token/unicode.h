@@ -1,7 +1,7 @@
 /* unicode.h - properties, mappings, normal forms and grapheme clusters, exactly as the `tokenizers` package sees them.
  *
- * The tables (unicode_tables.c) are what that package of the pinned version was observed to do with each code point, not
- * the current Unicode data: its crates carry tables of different ages. All functions take Unicode scalar values. */
+ * The tables (unicode_tables.c) are what that package of the pinned version was observed to do with each code point,
+ * not the current Unicode data: its crates carry tables of different ages. All functions take Unicode scalar values. */
 #ifndef PIL_TOKEN_UNICODE_H
 #define PIL_TOKEN_UNICODE_H
 

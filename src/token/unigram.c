@@ -1,12 +1,12 @@
 /* unigram.c - the model Unigram: the cut of a piece whose tokens have the highest sum of scores.
  *
- * Source:     Kudo, "Subword Regularization" (arXiv:1804.10959), section 3.2, by the Viterbi algorithm; ties, the cost of an
- *             unknown character and what is fused follow the reference.
+ * Source:     Kudo, "Subword Regularization" (arXiv:1804.10959), section 3.2, by the Viterbi algorithm; ties, the cost
+ *             of an unknown character and what is fused follow the reference.
  * Rules:      sums are in double, in the order of the text; a later way to the same place must be strictly better; a
- *             character that is no token by itself may be unknown, at unk_score; neighbouring unknowns are one token, which
- *             byte_fallback spells in bytes. Every entry of the vocabulary can match, special ones too.
- * Invariants: (1) the node at every character boundary is reached, for one character always leads to the next. (2) time is
- *             linear in the piece times the longest token.
+ *             character that is no token by itself may be unknown, at unk_score; neighbouring unknowns are one token,
+ *             which byte_fallback spells in bytes. Every entry of the vocabulary can match, special ones too.
+ * Invariants: (1) the node at every character boundary is reached, for one character always leads to the next. (2)
+ *             time is linear in the piece times the longest token.
  * Tests:      tests/token/test_unigram.c. */
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* word_cache.h - the ids of words seen before, one direct-mapped table for each scratch.
  *
  * Natural text repeats its words, and finding one here costs a hash and one cache line instead of a walk through the
- * vocabulary. A word that collides replaces the older one. Only what both models compute from the bytes of a piece alone
- * is kept, so a hit is always right. */
+ * vocabulary. A word that collides replaces the older one. Only what both models compute from the bytes of a piece
+ * alone is kept, so a hit is always right. */
 #ifndef PIL_TOKEN_WORD_CACHE_H
 #define PIL_TOKEN_WORD_CACHE_H
 
@@ -48,7 +48,8 @@ static inline bool pil_word_hit(pil_token_scratch *s, const pil_tok_word *slot, 
     return true;
 }
 
-static inline void pil_word_keep(pil_token_scratch *s, pil_tok_word *slot, const char *word, size_t n, size_t first_id) {
+static inline void pil_word_keep(pil_token_scratch *s, pil_tok_word *slot, const char *word, size_t n,
+                                 size_t first_id) {
     size_t n_ids = s->n_ids - first_id;
     if (s->failed || n_ids > PIL_TOK_WORD_IDS) return;
     slot->n_bytes = (uint8_t)n;

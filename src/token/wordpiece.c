@@ -1,8 +1,8 @@
 /* wordpiece.c - the model WordPiece: a word is cut into the longest pieces of the vocabulary, from the left.
  *
  * Source:     Devlin et al., "BERT" (arXiv:1810.04805), section 3; the reference's greedy search.
- * Rules:      pieces behind the first carry the continuation prefix ("##"); a word of more than word_chars_max code points,
- *             or with a rest that no piece fits, becomes one unknown token.
+ * Rules:      pieces behind the first carry the continuation prefix ("##"); a word of more than word_chars_max code
+ *             points, or with a rest that no piece fits, becomes one unknown token.
  * Tests:      tests/token/test_wordpiece.c. */
 #include "token/word_cache.h"
 

@@ -2,9 +2,9 @@
  *
  *     encode_lines TOKENIZER.json [--max N] [--plain] [--decode] < requests > answers
  *
- * A request is a u32 length and that many bytes of text; the answer is an i32 status, a u32 count and that many i32 ids. With
- * --decode a request is a u32 count and that many i32 ids, the answer an i32 status, a u32 length and the text. --plain
- * leaves the special ids out. All integers are of the machine's byte order. */
+ * A request is a u32 length and that many bytes of text; the answer is an i32 status, a u32 count and that many i32
+ * ids. With --decode a request is a u32 count and that many i32 ids, the answer an i32 status, a u32 length and the
+ * text. --plain leaves the special ids out. All integers are of the machine's byte order. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,8 +7,8 @@
 #include "base/file.h"
 #include "base/limits.h"
 
-static bench open_json(const char *json, size_t n) {
-    bench b = {0};
+static fixture open_json(const char *json, size_t n) {
+    fixture b = {0};
     pillion_error err = {0};
     pil_buf blob;
     pil_buf_init(&blob, PIL_GIB);
@@ -24,26 +24,26 @@ static bench open_json(const char *json, size_t n) {
     return b;
 }
 
-bench bench_open(const char *json) { return open_json(json, strlen(json)); }
+fixture fixture_open(const char *json) { return open_json(json, strlen(json)); }
 
-bench bench_open_file(const char *path) {
+fixture fixture_open_file(const char *path) {
     char *json;
     size_t n;
     pillion_error err = {0};
     assert_ok(pil_file_read(&json, &n, path, PIL_LIMIT_JSON_FILE, &err), err);
-    bench b = open_json(json, n);
+    fixture b = open_json(json, n);
     free(json);
     return b;
 }
 
-void bench_close(bench *b) {
+void fixture_close(fixture *b) {
     pil_token_scratch_destroy(b->s);
     pil_tokenizer_close(b->t);
     free(b->blob);
-    *b = (bench){0};
+    *b = (fixture){0};
 }
 
-pillion_error bench_refused(const char *json) {
+pillion_error fixture_refused(const char *json) {
     pillion_error err = {0};
     pil_buf blob;
     pil_buf_init(&blob, PIL_GIB);
@@ -58,7 +58,7 @@ static void print_ids(pil_buf *out, const int32_t *ids, size_t n) {
     for (size_t i = 0; i < n; i++) pil_buf_printf(out, " %d", ids[i]);
 }
 
-void assert_ids(const bench *b, const char *text, size_t n, const int32_t *ids) {
+void assert_ids(const fixture *b, const char *text, size_t n, const int32_t *ids) {
     pillion_error err = {0};
     pil_tokens got;
     assert_ok(pil_tokenizer_encode(b->t, b->s, text, n, 0, false, &got, &err), err);
@@ -110,7 +110,7 @@ char *unigram_json(const char *vocab, const char *normalizer, const char *pretok
     pil_buf_init(&b, PIL_MIB);
     pil_buf_printf(&b, "{\"version\":\"1.0\",\"added_tokens\":%s,\"normalizer\":%s,\"pre_tokenizer\":%s,",
                    added ? added : "[]", or_null(normalizer), or_null(pretokenizer));
-    pil_buf_printf(&b, "\"post_processor\":null,\"decoder\":%s,\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[%s]}}",
-                   or_null(decoder), vocab);
+    pil_buf_printf(&b, "\"post_processor\":null,\"decoder\":%s,", or_null(decoder));
+    pil_buf_printf(&b, "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[%s]}}", vocab);
     return join(&b);
 }

@@ -8,31 +8,31 @@
 #include "token/token.h"
 
 /* A compiled, open tokenizer with scratch memory. */
-typedef struct bench {
+typedef struct fixture {
     char *blob; /* aligned to 64 bytes */
     size_t blob_bytes;
     pil_tokenizer *t;
     pil_token_scratch *s;
-} bench;
+} fixture;
 
 /* Compiles JSON and opens it; fails the test when that fails. */
-bench bench_open(const char *json);
-/* As bench_open, from a file. */
-bench bench_open_file(const char *path);
-void bench_close(bench *b);
+fixture fixture_open(const char *json);
+/* As fixture_open, from a file. */
+fixture fixture_open_file(const char *path);
+void fixture_close(fixture *b);
 
 /* The error of compiling JSON that must not compile. */
-pillion_error bench_refused(const char *json);
+pillion_error fixture_refused(const char *json);
 
 /* The text, of n bytes, must encode to exactly these ids (ended by -1), special ids left out. */
-void assert_ids(const bench *b, const char *text, size_t n, const int32_t *ids);
+void assert_ids(const fixture *b, const char *text, size_t n, const int32_t *ids);
 #define assert_encodes(b, text, ...) assert_ids((b), (text), sizeof(text) - 1, (const int32_t[]){__VA_ARGS__, -1})
 
 /* tokenizer.json of a real model below $PILLION_MODELS; NULL, with a line that says so, when it is not there. */
 const char *model_tokenizer(const char *model);
 
-/* A WordPiece tokenizer.json around a list of words, ids from 0: [UNK] [CLS] [SEP] come first. Each part is JSON text or
- * NULL for "null". Free the result. */
+/* A WordPiece tokenizer.json around a list of words, ids from 0: [UNK] [CLS] [SEP] come first. Each part is JSON text
+ * or NULL for "null". Free the result. */
 char *wordpiece_json(const char *const *words, const char *normalizer, const char *pretokenizer, const char *added);
 /* A Unigram tokenizer.json; vocab is the inside of the JSON array, unk_id is 0. */
 char *unigram_json(const char *vocab, const char *normalizer, const char *pretokenizer, const char *decoder,
