@@ -2,6 +2,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -106,6 +107,26 @@ class Signals(cli.Case):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self.assertEqual(self.interrupt(number), -number)
             self.assertEqual(os.listdir(self.dir), [])
+
+    def test_a_temporary_file_with_a_name_is_removed(self):
+        """Without /proc a file cannot be named late, so it has a name from the start, as where O_TMPFILE is unknown."""
+        hide = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+        if not shutil.which("unshare") or subprocess.run([*hide, "true"], capture_output=True, check=False).returncode:
+            self.skipTest("no mount namespace may be made here")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with subprocess.Popen([*hide, cli.BIN, "embed", "-o", "out.jsonl"], cwd=self.dir, stdin=subprocess.PIPE,
+                                  pipesize=4096, env=cli.environment()) as p:
+                p.stdin.write(BEGUN)
+                p.stdin.flush()
+                self.assertRegex(" ".join(os.listdir(self.dir)), r"\Aout\.jsonl\.\w+\Z")
+                p.send_signal(number)
+                p.stdin.close()
+                self.assertEqual(p.wait(timeout=60), -number)
+            self.assertEqual(os.listdir(self.dir), [])
+        r = subprocess.run([*hide, cli.BIN, "embed", "-o", "out.jsonl", "one"], cwd=self.dir, check=False,
+                           capture_output=True, env=cli.environment())
+        self.assertEqual((r.returncode, r.stderr), (cli.OK, b""))
+        self.assertEqual(os.listdir(self.dir), ["out.jsonl"])
 
     def test_a_shell_sees_130(self):
         script = 'trap : INT; "$0" embed -o out.jsonl; echo $?'
