@@ -129,6 +129,11 @@ PILLION_API PILLION_MUST_USE pillion_status pillion_model_open_memory(pillion_mo
  * canary text and compares its vector. E_FORMAT if either differs. Takes about a second for each GB. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_verify(const pillion_model *model, pillion_error *err);
 
+/* Embeds the canary text and compares its vector with the one stored when the file was compiled: E_FORMAT if it differs,
+ * E_NUMERIC if it is not finite. One short forward pass: what a process does before it offers its work. Not run by
+ * pillion_model_open, which does not touch the weights. */
+PILLION_API PILLION_MUST_USE pillion_status pillion_model_check(const pillion_model *model, pillion_error *err);
+
 /* Accepts NULL. No session of the model may be alive. */
 PILLION_API void pillion_model_close(pillion_model *model);
 
@@ -142,6 +147,7 @@ typedef struct pillion_info {
     const char *pooling;      /* "mean", "cls", "cls+mean", … */
     const char *kernels;      /* the tier of this machine: "avx512", "avx2", "neon", "ref" */
     const char *source;       /* directory it was compiled from; "" when unknown */
+    const char *digest;       /* SHA-256 of everything behind the header, in hex: equal digests, equal weights */
     uint32_t dim;             /* values in one vector */
     uint32_t hidden, layers, heads, ffn;
     uint32_t vocab;

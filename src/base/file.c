@@ -149,28 +149,31 @@ static int open_unnamed(const char *path) {
     return -1;
 }
 
-/* mkstemp makes 0600; a user's file follows the umask. */
-static int open_named(char *tmp) {
-    int fd = mkstemp(tmp);
-    if (fd < 0) return -1;
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    mode_t mask = umask(0);
-    umask(mask);
-    fchmod(fd, 0666 & ~mask);
+/* The name of one attempt: the process and a counter are in it. */
+static void attempt_name(pil_file_writer *w, unsigned attempt) {
+    snprintf(w->tmp, strlen(w->path) + 16, "%s.%07u%u", w->path, (unsigned)getpid() % 10000000u, attempt);
+}
+
+/* A new file with a name of its own. Not mkstemp, whose files are 0600 whatever the umask says. */
+static int open_named(pil_file_writer *w) {
+    int fd = -1;
+    for (unsigned attempt = 0; fd < 0 && attempt < 1000; attempt++) {
+        attempt_name(w, attempt);
+        fd = open(w->tmp, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST) break;
+    }
     return fd;
 }
 
 pillion_status pil_file_writer_open(pil_file_writer *w, const char *path, pillion_error *err) {
-    size_t n = strlen(path) + 16;
-    *w = (pil_file_writer){.path = strdup(path), .tmp = malloc(n)};
+    *w = (pil_file_writer){.path = strdup(path), .tmp = malloc(strlen(path) + 16)};
     pillion_status st = PILLION_OK;
     if (!w->path || !w->tmp) st = pil_err_set(err, PILLION_E_NOMEM, "%s: out of memory", path);
     int fd = -1;
     if (!st) {
-        snprintf(w->tmp, n, "%s.XXXXXX", path);
         fd = open_unnamed(path);
         w->is_named = fd < 0;
-        if (w->is_named) fd = open_named(w->tmp);
+        if (w->is_named) fd = open_named(w);
         if (fd < 0) st = io_error(err, path, "cannot create");
     }
     if (!st) {
@@ -189,13 +192,12 @@ pillion_status pil_file_writer_open(pil_file_writer *w, const char *path, pillio
     return st;
 }
 
-/* Gives the unnamed file the name tmp, which nobody else has: the process and a counter are in it. */
+/* Gives the unnamed file the name tmp, which nobody else has. */
 static bool give_name(pil_file_writer *w, int fd) {
     char proc[64];
-    size_t n = strlen(w->path) + 16;
     snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
     for (unsigned attempt = 0; !w->is_named && attempt < 1000; attempt++) {
-        snprintf(w->tmp, n, "%s.%07u%u", w->path, (unsigned)getpid() % 10000000u, attempt);
+        attempt_name(w, attempt);
         w->is_named = linkat(AT_FDCWD, proc, AT_FDCWD, w->tmp, AT_SYMLINK_FOLLOW) == 0;
         if (!w->is_named && errno != EEXIST) break;
     }

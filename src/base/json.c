@@ -19,9 +19,11 @@
 static json_t *foreign(const pil_json *v) { return (json_t *)(uintptr_t)v; }
 static const pil_json *ours(const json_t *v) { return (const pil_json *)v; }
 
-/* Offset of the bracket that exceeds the depth, or n. Brackets inside strings do not count. */
-static size_t scan_depth(const char *s, size_t n, size_t max_depth) {
+/* Offset of the bracket that exceeds the depth, or n; *values becomes an upper bound of the number of values. What is
+ * inside strings does not count. */
+static size_t scan_depth(const char *s, size_t n, size_t max_depth, size_t *values) {
     size_t depth = 0;
+    *values = 1;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = s[i];
@@ -30,7 +32,10 @@ static size_t scan_depth(const char *s, size_t n, size_t max_depth) {
             else if (c == '"') in_string = false;
         } else if (c == '"') {
             in_string = true;
+        } else if (c == ',' || c == ':') {
+            ++*values;
         } else if (c == '[' || c == '{') {
+            ++*values;
             if (++depth > max_depth) return i;
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
@@ -171,12 +176,19 @@ static void cut_echo(char *text) {
 }
 
 pillion_status pil_json_parse(pil_json **out, const char *bytes, size_t n, size_t *offset, pillion_error *err) {
+    return pil_json_parse_limited(out, bytes, n, SIZE_MAX, offset, err);
+}
+
+pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t n, size_t values_max, size_t *offset,
+                                      pillion_error *err) {
     *out = NULL;
-    size_t at = scan_depth(bytes, n, PIL_LIMIT_JSON_DEPTH);
+    size_t values, at = scan_depth(bytes, n, PIL_LIMIT_JSON_DEPTH, &values);
     if (at < n) {
         if (offset) *offset = at;
         return pil_err_set(err, PILLION_E_FORMAT, "nested deeper than %d levels", PIL_LIMIT_JSON_DEPTH);
     }
+    if (values > values_max)
+        return pil_err_set(err, PILLION_E_LIMIT, "%zu values or more, the limit is %zu", values, values_max);
     at = pil_utf8_valid(bytes, n); /* checked here because jansson reports an offset only roughly */
     if (at < n) {
         if (offset) *offset = at;

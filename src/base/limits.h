@@ -20,6 +20,7 @@
 #define PIL_LIMIT_ADDED_TOKENS 16384        /* Gemma has about 6,400 */
 
 /* JSON. */
+#define PIL_LIMIT_JSON_VALUES 65536         /* of a request: 4,096 texts and room; each can cost 100 bytes of memory */
 #define PIL_LIMIT_JSON_DEPTH 32             /* no protocol nests deeper than 6; recursion is bounded by this */
 #define PIL_LIMIT_JSON_FILE (128 * PIL_MIB) /* the largest tokenizer.json in use is 35 MB (Gemma) */
 

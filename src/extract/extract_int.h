@@ -49,7 +49,6 @@ typedef struct pil_tools {
 void pil_tools_find(pil_tools *tools, const char *search_path);
 /* NOT_INSTALLED with the Debian package unless the tool was found. */
 bool pil_tools_need(const pil_tools *tools, pil_tool tool, pil_fault *fault);
-const char *pil_tools_name(pil_tool tool);
 
 /* The folders that tools read below: libraries, fonts, data; and for tools of another prefix, that prefix's. */
 typedef struct pil_tool_paths {

@@ -40,8 +40,6 @@ static const struct {
     [PIL_TOOL_TESSERACT] = {"tesseract", "tesseract-ocr"},
 };
 
-const char *pil_tools_name(pil_tool tool) { return known[tool].name; }
-
 static bool is_program(const char *path) {
     struct stat s;
     return stat(path, &s) == 0 && S_ISREG(s.st_mode) && access(path, X_OK) == 0;

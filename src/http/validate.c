@@ -308,8 +308,10 @@ static pillion_status check_body(check *c, pil_json **root, const char *content_
         put_raw_error(c, body, n);
         return PILLION_E_FORMAT;
     }
-    pillion_status st = n > 0 ? pil_json_parse(root, body, n, &offset, &why) : PILLION_OK;
+    pillion_status st = PILLION_OK;
+    if (n > 0) st = pil_json_parse_limited(root, body, n, PIL_LIMIT_JSON_VALUES, &offset, &why);
     if (st == PILLION_E_FORMAT) put_json_error(c, body, n, offset, why.text);
+    if (st == PILLION_E_LIMIT) pil_buf_printf(c->out, "{\"detail\":\"Too many values: %s\"}", why.text);
     if (st) return st;
     pil_json_type type = pil_json_typeof(*root);
     if (type == PIL_JSON_OBJECT) return PILLION_OK;

@@ -27,6 +27,7 @@ static void fill_info(pillion_model *m) {
     const pil_compiled *f = &m->compiled;
     const pil_config *c = &f->config;
     size_t file_bytes, data_offset;
+    const char *digest = pil_safetensors_metadata(f->file, PIL_META_DATA);
     pil_safetensors_bytes(f->file, &file_bytes, &data_offset);
     pil_config_pooling_name(c->pooling, m->pooling, sizeof m->pooling);
     for (uint32_t i = 0; i < c->n_prompts; i++) {
@@ -42,6 +43,7 @@ static void fill_info(pillion_model *m) {
         .pooling = m->pooling,
         .kernels = pil_kernels_best()->name,
         .source = f->source,
+        .digest = digest ? digest : "",
         .dim = pil_config_dim(c),
         .hidden = c->hidden,
         .layers = c->layers,
@@ -122,6 +124,10 @@ pillion_status pillion_model_verify(const pillion_model *model, pillion_error *e
     return pil_compiled_verify(&model->compiled, err);
 }
 
+pillion_status pillion_model_check(const pillion_model *model, pillion_error *err) {
+    return pil_compiled_sing(&model->compiled, err);
+}
+
 void pillion_model_close(pillion_model *model) {
     if (!model) return;
     pil_compiled_close(&model->compiled);
@@ -148,6 +154,7 @@ pillion_status pil_lib_info_json(const pillion_info *i, pil_buf *out) {
     put_field(out, "pooling", i->pooling);
     put_field(out, "kernels", i->kernels);
     put_field(out, "source", i->source);
+    put_field(out, "digest", i->digest);
     pil_buf_printf(out,
                    ",\"dim\":%u,\"hidden\":%u,\"layers\":%u,\"heads\":%u,\"ffn\":%u,\"vocab\":%u,\"max_tokens\":%u",
                    i->dim, i->hidden, i->layers, i->heads, i->ffn, i->vocab, i->max_tokens);

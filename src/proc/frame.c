@@ -106,7 +106,11 @@ pillion_status pil_frame_put_input(pil_buf *out, const pillion_input *in) {
     return out->failed;
 }
 
-static void put_item(pil_buf *out, const pillion_item *it) {
+/* An item that failed travels as its status and counts alone. */
+static void put_item(pil_buf *out, const pillion_item *item) {
+    const pillion_item failed = {.status = item->status, .truncated = item->truncated, .n_tokens = item->n_tokens,
+                                 .n_tokens_all = item->n_tokens_all, .error_offset = item->error_offset};
+    const pillion_item *it = item->status ? &failed : item;
     size_t n_ids = it->ids ? it->n_tokens : 0, n_strings = it->tokens ? it->n_tokens : 0;
     put_u32(out, (uint32_t)it->status);
     put_u32(out, it->truncated);
@@ -190,7 +194,8 @@ pillion_status pil_frame_get_ready(pil_frame_ready *out, const void *payload, si
     if (out->hidden == 0 || out->hidden > PIL_LIMIT_HIDDEN) return bad(err, "hidden size");
     if (out->max_tokens == 0 || out->max_tokens > PIL_LIMIT_POSITIONS) return bad(err, "token limit");
     for (size_t i = 0; i < out->sandbox_bytes; i++)
-        if (out->sandbox[i] < ' ' || out->sandbox[i] > '~' || out->sandbox[i] == '"') return bad(err, "cage");
+        if (out->sandbox[i] < ' ' || out->sandbox[i] > '~' || out->sandbox[i] == '"' || out->sandbox[i] == '\\')
+            return bad(err, "cage");
     return PILLION_OK;
 }
 

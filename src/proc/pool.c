@@ -74,13 +74,14 @@ struct pil_pool {
     pil_pool_info info;
     pil_pool_fn on_change, on_stopped;
     void *ud, *stopped_ud;
-    char *program, *directory, *file, *json;
+    char *program, *directory, *file;
+    pil_buf model; /* pillion_info as JSON, as the first worker told it; empty until then */
     pillion_precision precision;
     char **env;
     slot *slots; /* [info.workers] */
     uint32_t start_deaths; /* since the beginning, while no worker was ever ready */
     pil_ticket *tickets;
-    pil_timer *tick, *soon;
+    pil_timer *tick, *soon, *stop;
     pil_child *prepare;
     pil_stream *prepare_out;
     pil_buf prepare_line;
@@ -182,20 +183,23 @@ static void kill_worker(slot *s, const char *why) {
     if (s->exited) gone(s);
 }
 
+/* pillion_info holds the digest of the weights: equal descriptions are equal models. */
+static bool same_model(const pil_pool *p, const pil_frame_ready *r) {
+    return r->dim == p->info.dim && r->hidden == p->info.hidden && r->max_tokens == p->info.max_tokens &&
+           r->json_bytes == p->model.len && memcmp(r->json, p->model.bytes, r->json_bytes) == 0;
+}
+
 static pillion_status take_ready(slot *s, pillion_error *err) {
     pil_pool *p = s->pool;
     pil_frame_ready r;
     pillion_status st = pil_frame_get_ready(&r, s->payload, s->header.payload_bytes, err);
     if (st) return st;
     if (s->state != SLOT_STARTING) return pil_err_set(err, PILLION_E_FORMAT, "frame: ready twice");
-    if (p->json && (r.dim != p->info.dim || r.hidden != p->info.hidden || r.max_tokens != p->info.max_tokens))
+    if (p->model.bytes && !same_model(p, &r))
         return pil_err_set(err, PILLION_E_FORMAT, "another model than the first worker's");
-    if (!p->json) {
-        p->json = strndup(r.json, r.json_bytes);
-        if (!p->json) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
-        p->info.json = p->json;
+    if (!p->model.bytes) {
+        if (pil_buf_append(&p->model, r.json, r.json_bytes)) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
         snprintf(p->info.sandbox, sizeof p->info.sandbox, "%.*s", (int)r.sandbox_bytes, r.sandbox);
-        p->info.json_bytes = r.json_bytes;
         p->info.dim = r.dim;
         p->info.hidden = r.hidden;
         p->info.max_tokens = r.max_tokens;
@@ -329,7 +333,7 @@ static void check_stopped(pil_pool *p) {
     for (uint32_t i = 0; i < p->info.workers; i++)
         if (p->slots[i].child) return;
     pil_timer_stop(p->tick);
-    pil_timer_stop(p->soon);
+    pil_timer_stop(p->stop);
     if (p->on_stopped) p->on_stopped(p->stopped_ud);
     p->on_stopped = NULL;
 }
@@ -528,6 +532,12 @@ static pillion_status create_slots(pil_pool *p, uint32_t workers, pillion_error 
     return PILLION_OK;
 }
 
+static void on_stop_timer(void *ud) {
+    pil_pool *p = ud;
+    pil_child_kill(p->prepare, SIGKILL);
+    for (uint32_t i = 0; i < p->info.workers; i++) pil_child_kill(p->slots[i].child, SIGKILL);
+}
+
 pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_options *opt, pillion_error *err) {
     *out = NULL;
     pil_pool *p = calloc(1, sizeof *p);
@@ -537,6 +547,7 @@ pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_optio
     p->ud = opt->ud;
     p->precision = opt->precision;
     pil_buf_init(&p->prepare_line, PREPARE_LINE_MAX);
+    pil_buf_init(&p->model, PIL_LIMIT_FRAME_BYTES);
     char self[4096];
     pil_loop_program(self, sizeof self);
     p->program = strdup(opt->program ? opt->program : self);
@@ -545,11 +556,12 @@ pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_optio
     p->env = child_environment();
     p->tick = pil_timer_create(l, on_tick, p);
     p->soon = pil_timer_create(l, on_soon, p);
+    p->stop = pil_timer_create(l, on_stop_timer, p);
     pil_sched_options so;
     pil_sched_options_init(&so, opt->workers);
     if (opt->batch_tokens) so.batch_tokens = opt->batch_tokens;
     pillion_status st = pil_sched_create(&p->sched, &so, err);
-    if (!st && (!p->program || !p->env || !p->tick || !p->soon || (opt->directory && !p->directory) ||
+    if (!st && (!p->program || !p->env || !p->tick || !p->soon || !p->stop || (opt->directory && !p->directory) ||
                 (opt->file && !p->file)))
         st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     if (!st) st = create_slots(p, opt->workers, err);
@@ -561,12 +573,6 @@ pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_optio
     if (!p->directory) start_workers(p);
     *out = p;
     return PILLION_OK;
-}
-
-static void on_stop_timer(void *ud) {
-    pil_pool *p = ud;
-    pil_child_kill(p->prepare, SIGKILL);
-    for (uint32_t i = 0; i < p->info.workers; i++) pil_child_kill(p->slots[i].child, SIGKILL);
 }
 
 void pil_pool_stop(pil_pool *p, pil_pool_fn on_stopped, void *ud) {
@@ -583,10 +589,8 @@ void pil_pool_stop(pil_pool *p, pil_pool_fn on_stopped, void *ud) {
         s->ended = true;
         if (s->child) s->state = SLOT_ENDING;
     }
-    pil_timer_destroy(p->soon);
-    p->soon = pil_timer_create(p->loop, on_stop_timer, p);
-    if (p->soon) pil_timer_start(p->soon, STOP_MS, 0);
-    else on_stop_timer(p);
+    pil_timer_stop(p->soon);
+    pil_timer_start(p->stop, STOP_MS, 0);
     check_stopped(p);
 }
 
@@ -605,6 +609,7 @@ void pil_pool_destroy(pil_pool *p) {
     pil_stream_close(p->prepare_out);
     pil_timer_destroy(p->tick);
     pil_timer_destroy(p->soon);
+    pil_timer_destroy(p->stop);
     while (p->tickets) ticket_free(p, p->tickets);
     pil_sched_destroy(p->sched);
     pil_buf_deinit(&p->prepare_line);
@@ -613,7 +618,7 @@ void pil_pool_destroy(pil_pool *p) {
     free(p->program);
     free(p->directory);
     free(p->file);
-    free(p->json);
+    pil_buf_deinit(&p->model);
     free(p);
 }
 
@@ -637,7 +642,7 @@ pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, pillion_op op, con
     p->tickets = t;
     *out = t;
     send_all(p);
-    if (p->info.state == PIL_POOL_FAILED) pil_timer_start(p->soon, 0, 0);
+    if (!p->stopping) pil_timer_start(p->soon, 0, 0); /* a job may be finished already; its owner hears of it later */
     watch_hold(p);
     return PILLION_OK;
 }

@@ -28,8 +28,6 @@ typedef struct pil_pool_info {
     pil_pool_state state;
     uint32_t workers, workers_ready;
     uint32_t dim, hidden, max_tokens; /* 0 until a worker has been ready once */
-    const char *json;                 /* pillion_info as the first worker told it; NULL until then */
-    size_t json_bytes;
     char sandbox[128]; /* what cages the workers: "full", "partial: ..."; "" until then */
     uint64_t deaths; /* workers that ended without being told to */
     uint64_t prepare_done,

@@ -1,12 +1,11 @@
 /* worker.c - what runs inside the children: the worker's loop, and the compiling of a model directory.
  *
- * Flow:    open_model() -> enter_cage() -> prove(): a canary text gives a sound vector -> READY -> serve(): request
+ * Flow:    open_model() -> enter_cage() -> the canary text gives the vector it had when the model was compiled -> READY -> serve(): request
  *          frame in, reply frame out, until the socket ends. Blocking reads and writes, one thread, no event loop.
  * Memory:  one buffer for what comes, one for what goes, one arena for decoded requests; all are reused, and given back
  *          after an unusually large request.
  * Tests:   tests/proc/test_worker.c, tests/http/test_server.py. */
 #include <errno.h>
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +22,6 @@
 #include "proc/proc.h"
 #include "sandbox/sandbox.h"
 
-#define CANARY_TEXT "Pillion's worker is ready: 3, 2, 1."
 #define KEEP_BYTES (4 * PIL_MIB) /* buffers larger than this are given back after a request */
 #define ARENA_BYTES_MAX (512 * PIL_MIB)
 
@@ -88,20 +86,6 @@ static pillion_status open_model(worker *w, const pil_worker_options *opt, pilli
     return st ? st : pillion_session_create(&w->session, w->model, NULL, err);
 }
 
-/* One text through everything: a model that cannot do this must not be offered work. */
-static pillion_status prove(worker *w, pillion_error *err) {
-    const pillion_input in = {.text = CANARY_TEXT, .text_bytes = sizeof CANARY_TEXT - 1};
-    const pillion_item *item;
-    pillion_status st = pillion_run(w->session, PILLION_OP_EMBED, &in, 1, NULL, &item, err);
-    if (st) return st;
-    double sum = 0;
-    for (size_t i = 0; !item->status && i < item->n_values; i++)
-        sum += (double)item->values[i] * (double)item->values[i];
-    if (item->status || fabs(sum - 1) > 1e-3)
-        return pil_err_set(err, item->status ? item->status : PILLION_E_NUMERIC, "the canary text has no sound vector");
-    return PILLION_OK;
-}
-
 static pillion_status enter_cage(worker *w, pillion_error *err) {
     pil_sandbox_policy policy;
     pil_sandbox_report report;
@@ -159,7 +143,7 @@ int pil_worker_main(const pil_worker_options *opt) {
     pil_arena_init(&w.arena, ARENA_BYTES_MAX);
     pillion_status st = open_model(&w, opt, &err);
     if (!st && opt->cage) st = enter_cage(&w, &err);
-    if (!st) st = prove(&w, &err);
+    if (!st) st = pillion_model_check(w.model, &err);
     int status = 1;
     if (st) {
         pil_err_set(&err, st, "%s", pillion_status_text(st));

@@ -48,7 +48,7 @@ struct pil_job {
     pil_answer **answers; /* what items point into */
     size_t n_answers, answers_cap;
     uint64_t held_since_ms;
-    bool is_waiting;
+    bool is_waiting, is_finished;
     pil_job_end end;
     void *ud;
 };
@@ -241,6 +241,7 @@ pillion_status pil_sched_submit(pil_sched *s, pil_job **out, pillion_op op, cons
     *out = j;
     if (s->gave_up) {
         j->end = PIL_JOB_UNAVAILABLE;
+        j->is_finished = true;
         list_append(&s->finished, j);
         return PILLION_OK;
     }
@@ -278,15 +279,20 @@ static void detach(pil_sched *s, pil_job *j) {
 
 static void finish(pil_sched *s, pil_job *j, pil_job_end end) {
     j->end = end;
+    j->is_finished = true;
     list_remove(&s->all, j);
     list_append(&s->finished, j);
     s->n_jobs--;
 }
 
 void pil_sched_cancel(pil_sched *s, pil_job *j) {
-    detach(s, j);
-    list_remove(&s->all, j);
-    s->n_jobs--;
+    if (j->is_finished) {
+        list_remove(&s->finished, j);
+    } else {
+        detach(s, j);
+        list_remove(&s->all, j);
+        s->n_jobs--;
+    }
     pil_job_destroy(j);
 }
 

@@ -51,7 +51,8 @@ typedef enum pil_job_end {
 pillion_status pil_sched_submit(pil_sched *s, pil_job **out, pillion_op op, const pillion_run_options *options,
                                 const pillion_input *inputs, size_t n, uint64_t now_ms, void *ud, pillion_error *err);
 
-/* Forgets a job that is not finished: what waits is dropped, what is with a worker is ignored when it comes back. */
+/* Forgets a job that pil_sched_finished() has not given away: what waits is dropped, what is with a worker is ignored
+ * when it comes back. */
 void pil_sched_cancel(pil_sched *s, pil_job *job);
 
 /* The next finished job, or NULL. Given: pil_job_destroy(). */

@@ -93,11 +93,24 @@ static void every_float_reads_back_as_itself(void **state) {
     }
 }
 
+static void values_of_strangers_are_counted_before_they_are_built(void **state) {
+    (void)state;
+    pil_json *json;
+    pillion_error err = {0};
+    const char text[] = "{\"a\":[1,2,{\"b\":\"[,,,:\"}],\"c\":{}}";
+    assert_int_equal(pil_json_parse_limited(&json, text, sizeof text - 1, 12, NULL, &err), PILLION_OK);
+    pil_json_free(json);
+    assert_int_equal(pil_json_parse_limited(&json, text, sizeof text - 1, 8, NULL, &err), PILLION_E_LIMIT);
+    assert_null(json);
+    assert_non_null(strstr(err.text, "the limit is 8"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_are_told_where_they_begin),
         cmocka_unit_test(duplicate_keys_and_lone_surrogates_have_an_offset),
         cmocka_unit_test(floats_are_printed_short),
+        cmocka_unit_test(values_of_strangers_are_counted_before_they_are_built),
         cmocka_unit_test(every_float_reads_back_as_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -360,6 +360,21 @@ static void giving_up_ends_everything_and_all_that_comes(void **state) {
     assert_finished(w, j, PIL_JOB_UNAVAILABLE);
 }
 
+/* A client may leave after its job has ended and before it hears of it. */
+static void a_finished_job_may_be_cancelled(void **state) {
+    world *w = *state;
+    pil_job *a = submit(w, 0, 2, NULL), *b = submit(w, 2, 2, NULL);
+    pil_sched_give_up(w->s);
+    pil_job *late = submit(w, 4, 2, NULL);
+    pil_sched_cancel(w->s, a);
+    pil_sched_cancel(w->s, late);
+    pil_sched_load load;
+    pil_sched_measure(w->s, &load);
+    assert_int_equal(load.jobs, 0);
+    assert_finished(w, b, PIL_JOB_UNAVAILABLE);
+    assert_null(pil_sched_finished(w->s));
+}
+
 static void a_full_queue_refuses_and_says_so(void **state) {
     world *w = *state;
     pil_sched_options opt;
@@ -468,6 +483,7 @@ int main(void) {
         T(a_cancelled_job_is_not_run_again),
         T(jobs_wait_for_a_worker_only_so_long),
         T(giving_up_ends_everything_and_all_that_comes),
+        T(a_finished_job_may_be_cancelled),
         T(a_full_queue_refuses_and_says_so),
         T(any_schedule_answers_every_text_once),
     };
