@@ -38,7 +38,8 @@ int main(int argc, char **argv) {
     if (!st) st = pillion_run(session, PILLION_OP_EMBED, in, n, NULL, &items, &err);
     for (size_t i = 1; !st && i < n; i++) {
         if (items[0].status || items[i].status)
-            printf("       %s: %s\n", argv[i + 2], pillion_status_text(items[i].status ? items[i].status : items[0].status));
+            printf("       %s: %s\n", argv[i + 2],
+                   pillion_status_text(items[i].status ? items[i].status : items[0].status));
         else
             printf("%.4f %s\n", cosine(items[0].values, items[i].values, items[i].n_values), argv[i + 2]);
     }

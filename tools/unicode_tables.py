@@ -109,8 +109,8 @@ def charsmap():
 
 
 def grapheme_classes(flags):
-    """[0x110000] cluster class, where E is a two-byte Extend, Z the zero width joiner, K and W a Devanagari consonant and
-    its linker. Each string is cut differently (so gives another number of q) when c is of the class in question."""
+    """[0x110000] cluster class, where E is a two-byte Extend, Z the zero width joiner, K and W a Devanagari consonant
+    and its linker. Each string is cut differently (so gives another number of q) when c is of the class in question."""
     n = N.Precompiled(charsmap())
     count = lambda s: len(n.normalize_str(s))
     E, Z, K, W, LEAD, VOWEL, TAIL, COPY = "\u0300", "\u200d", "\u0915", "\u094d", "\u1100", "\u1161", "\u11a8", "\xa9"

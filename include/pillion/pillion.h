@@ -129,8 +129,8 @@ PILLION_API PILLION_MUST_USE pillion_status pillion_model_open_memory(pillion_mo
  * canary text and compares its vector. E_FORMAT if either differs. Takes about a second for each GB. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_verify(const pillion_model *model, pillion_error *err);
 
-/* Embeds the canary text and compares its vector with the one stored when the file was compiled: E_FORMAT if it differs,
- * E_NUMERIC if it is not finite. One short forward pass: what a process does before it offers its work. Not run by
+/* Embeds the canary text and compares its vector with the one stored when the file was compiled: E_FORMAT if it
+ * differs, E_NUMERIC if it is not finite. One short forward pass: what a process does before it offers its work. Not run by
  * pillion_model_open, which does not touch the weights. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_check(const pillion_model *model, pillion_error *err);
 

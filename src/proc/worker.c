@@ -1,7 +1,8 @@
 /* worker.c - what runs inside the children: the worker's loop, and the compiling of a model directory.
  *
- * Flow:    open_model() -> enter_cage() -> the canary text gives the vector it had when the model was compiled -> READY -> serve(): request
- *          frame in, reply frame out, until the socket ends. Blocking reads and writes, one thread, no event loop.
+ * Flow:    open_model() -> enter_cage() -> the canary text gives the vector it had when the model was compiled ->
+ *          READY -> serve(): request frame in, reply frame out, until the socket ends. Blocking reads and writes, one
+ *          thread, no event loop.
  * Memory:  one buffer for what comes, one for what goes, one arena for decoded requests; all are reused, and given back
  *          after an unusually large request.
  * Tests:   tests/proc/test_worker.c, tests/http/test_server.py. */
