@@ -130,8 +130,8 @@ PILLION_API PILLION_MUST_USE pillion_status pillion_model_open_memory(pillion_mo
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_verify(const pillion_model *model, pillion_error *err);
 
 /* Embeds the canary text and compares its vector with the one stored when the file was compiled: E_FORMAT if it
- * differs, E_NUMERIC if it is not finite. One short forward pass: what a process does before it offers its work. Not run by
- * pillion_model_open, which does not touch the weights. */
+ * differs, E_NUMERIC if it is not finite. One short forward pass: what a process does before it offers its work. Not
+ * run by pillion_model_open, which does not touch the weights. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_check(const pillion_model *model, pillion_error *err);
 
 /* Accepts NULL. No session of the model may be alive. */
