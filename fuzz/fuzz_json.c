@@ -1,5 +1,5 @@
-/* fuzz_json.c - any bytes as a JSON document: it is refused with an offset inside, or every value can be walked, and what
- * is written of it reads back as the same. */
+/* fuzz_json.c - any bytes as a JSON document: it is refused with an offset inside, or every value can be walked, and
+ * what is written of it reads back as the same. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* fuzz_safetensors.c - any bytes as a safetensors file: it is refused with a reason, or its tensors cover the data exactly
- * and every byte of them can be read. */
+/* fuzz_safetensors.c - any bytes as a safetensors file: it is refused with a reason, or its tensors cover the data
+ * exactly and every byte of them can be read. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -24,7 +24,8 @@ def tensor(dtype, shape, begin, end):
 
 
 JSON = {
-    "values": '{"n":null,"t":true,"f":false,"i":-7,"r":2.5e-3,"s":"x\\u00e9\\ud83d\\udc26\\n\\u0000","a":[1,[2,{}]],"":""}',
+    "values": '{"n":null,"t":true,"f":false,"i":-7,"r":2.5e-3,"s":"x\\u00e9\\ud83d\\udc26\\n\\u0000",'
+              '"a":[1,[2,{}]],"":""}',
     "numbers": "[0,-0,1e308,-1.5E-9,9223372036854775807,-9223372036854775808,1000000000000000019884624838656]",
     "text": '"a text by itself: caf\u00e9"',
     "duplicate": '{"a":1,"b":{"a":2,"a":3}}',
@@ -67,7 +68,8 @@ COMPILED = {
     "unsigned": changes(1, (40, 0x20)),
     "header-length": changes(3, (0, 0xFF), (7, 0x80)),
     "format": changes(3, (42, ord("9"))),
-    "raw": b"\x02" + safetensors({"__metadata__": {"pillion.format": "1"}, "tokenizer": tensor("U8", [64], 0, 64)}, bytes(64)),
+    "raw": b"\x02" + safetensors({"__metadata__": {"pillion.format": "1"}, "tokenizer": tensor("U8", [64], 0, 64)},
+                                 bytes(64)),
 }
 for place in range(100, 900, 23):  # the configuration
     COMPILED[f"config-{place}"] = changes(3, (place, ord("7")))
