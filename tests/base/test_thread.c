@@ -65,6 +65,26 @@ static void thousands_of_short_runs_lose_nothing(void **state) {
     free(w);
 }
 
+static void slow_task(size_t i, unsigned thread, void *ud) {
+    usleep(thread ? 20000 : 1000); /* the calling thread is done long before its helpers */
+    task(i, thread, ud);
+}
+
+static void a_run_ends_only_when_the_slowest_task_has(void **state) {
+    (void)state;
+    pil_team *team;
+    pillion_error err = {0};
+    work *w = calloc(1, sizeof *w);
+    w->n_threads = 4;
+    assert_ok(pil_team_create(&team, 4, &err), err);
+    for (int run = 1; run <= 10; run++) {
+        pil_team_run(team, 12, slow_task, w);
+        for (size_t i = 0; i < 12; i++) assert_int_equal(w->done[i], run);
+    }
+    pil_team_destroy(team);
+    free(w);
+}
+
 static void a_team_that_never_ran_ends_and_the_machine_has_cores(void **state) {
     (void)state;
     pil_team *team;
@@ -79,6 +99,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_task_is_done_once_whatever_the_counts),
         cmocka_unit_test(thousands_of_short_runs_lose_nothing),
+        cmocka_unit_test(a_run_ends_only_when_the_slowest_task_has),
         cmocka_unit_test(a_team_that_never_ran_ends_and_the_machine_has_cores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
