@@ -127,7 +127,9 @@ class Signals(cli.Case):
             self.assertEqual(os.listdir(self.dir), [])
         r = subprocess.run([*hide, cli.BIN, "embed", "-o", "out.jsonl", "one"], cwd=self.dir, check=False,
                            capture_output=True, env=cli.environment())
-        self.assertEqual((r.returncode, r.stderr), (cli.OK, b""))
+        # a sanitizer's run time complains that it cannot read /proc
+        said = [l for l in r.stderr.splitlines() if b"reading executable name failed" not in l]
+        self.assertEqual((r.returncode, said), (cli.OK, []))
         self.assertEqual(os.listdir(self.dir), ["out.jsonl"])
 
     def test_a_shell_sees_130(self):
