@@ -7,6 +7,8 @@
  *             A token whose own place was swallowed before is dropped.
  * Invariant:  linear: a match attempt costs at most PIL_LIMIT_ADDED_TOKEN_BYTES, white space is scanned once each way.
  * Tests:      tests/token/test_added.c. */
+#include <string.h>
+
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "token/token_int.h"
@@ -47,14 +49,44 @@ static size_t skip_white(const char *s, size_t n, size_t i) {
     return i;
 }
 
-void pil_added_split(const pil_tokenizer *t, const pil_trie *trie, const uint8_t first[256], const char *s, size_t n,
-                     const pil_added_visitor *v) {
+static int first_bytes(const pil_trie *trie, uint8_t first[256]) {
+    int only = -1, n = 0;
+    for (unsigned c = 1; c < 256; c++) {
+        uint32_t at = pil_trie_root(trie);
+        int32_t value;
+        first[c] = pil_trie_step(trie, &at, (uint8_t)c, &value);
+        n += first[c];
+        if (first[c]) only = (int)c;
+    }
+    return n == 1 ? only : -1;
+}
+
+void pil_added_prepare(pil_tokenizer *t) {
+    t->raw_only = first_bytes(&t->added_raw, t->raw_first);
+    t->normal_only = first_bytes(&t->added_normal, t->normal_first);
+}
+
+/* The next place at or behind i where an added token may start; n if none. */
+static size_t next_start(const uint8_t first[256], int only, const char *s, size_t n, size_t i) {
+    if (only >= 0) {
+        const char *p = memchr(s + i, only, n - i);
+        return p ? (size_t)(p - s) : n;
+    }
+    while (i < n && !first[(unsigned char)s[i]]) i++;
+    return i;
+}
+
+void pil_added_split(const pil_tokenizer *t, bool normalized, const char *s, size_t n, const pil_added_visitor *v) {
+    const pil_trie *trie = normalized ? &t->added_normal : &t->added_raw;
+    const uint8_t *first = normalized ? t->normal_first : t->raw_first;
+    const int only = normalized ? t->normal_only : t->raw_only;
     size_t done = 0;        /* where the next gap starts */
     size_t white_end = 0;   /* end of the white space that rstrip scanned last */
     size_t white_start = 1; /* and its start; start > end: none yet */
     size_t match;
     for (size_t i = 0; trie->n && i < n;) {
-        const pil_tok_added *a = first[(unsigned char)s[i]] ? longest(t, trie, s + i, n - i, &match) : NULL;
+        i = next_start(first, only, s, n, i);
+        const pil_tok_added *a = i < n ? longest(t, trie, s + i, n - i, &match) : NULL;
         if (!a) {
             i++;
             continue;

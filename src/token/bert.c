@@ -34,8 +34,8 @@ static bool is_chinese(uint32_t c) {
 }
 
 static void put(bert *b, uint32_t c) {
-    char *p = pil_buf_reserve(b->out, 8);
-    if (!p) return;
+    if (b->out->cap - b->out->len < 8 && !pil_buf_reserve(b->out, 8)) return;
+    char *p = b->out->bytes + b->out->len;
     size_t n = 1;
     const uint32_t *v = &c;
     if (b->lower && pil_unicode_props(c) & PIL_U_LOWER) v = pil_unicode_lower(c, &n);
@@ -115,7 +115,7 @@ pillion_status pil_bert_normalize(const pil_tokenizer *t, pil_token_scratch *s, 
     bert b = {.out = out, .marks = &s->marks, .lower = flags & PIL_TOK_BERT_LOWER};
     s->marks.n = 0;
     for (size_t i = 0; i < n && !b.out_of_memory;) {
-        if (!pil_buf_reserve(out, n - i + POINT_BYTES_MAX)) break;
+        if (out->cap - out->len < n - i + POINT_BYTES_MAX && !pil_buf_reserve(out, n - i + POINT_BYTES_MAX)) break;
         if ((unsigned char)in[i] < 0x80) {
             if (b.marks->n > 0 && flags & PIL_TOK_BERT_CLEAN && !t->bert_ascii[(unsigned char)in[i]]) {
                 i++; /* what is cleaned away does not end a run of marks */

@@ -32,23 +32,45 @@ static const char *look_up(const pil_tokenizer *t, const char *s, size_t n, size
     return NULL;
 }
 
-static void put_chars(const pil_tokenizer *t, pil_buf *out, const char *s, size_t n) {
-    for (size_t i = 0; i < n;) {
-        uint32_t c;
-        size_t step = pil_utf8_decode(s + i, &c), bytes;
-        const char *r = look_up(t, s + i, step, &bytes);
-        pil_buf_append(out, r ? r : s + i, r ? bytes : step);
-        i += step;
+void pil_charsmap_prepare(pil_tokenizer *t) {
+    for (unsigned c = 0; c < 128; c++) {
+        char s = (char)c;
+        size_t bytes;
+        t->charsmap_plain[c] = c != '\r' && !look_up(t, &s, 1, &bytes); /* CR may be half of a cluster */
     }
 }
 
+/* ASCII from i on that is not mapped and in no longer cluster: where it ends. */
+static size_t skip_plain(const pil_tokenizer *t, const char *in, size_t n, size_t i) {
+    size_t start = i;
+    while (i < n && !((unsigned char)in[i] & 0x80) && t->charsmap_plain[(unsigned char)in[i]]) i++;
+    bool may_be_extended = i > start && i < n && (unsigned char)in[i] & 0x80;
+    return may_be_extended ? i - 1 : i;
+}
+
+/* What stays as it is waits in in[*kept, at) and is copied when something mapped follows it. */
+static void put_mapped(pil_buf *out, const char *in, size_t *kept, size_t at, size_t step, const char *r, size_t bytes) {
+    pil_buf_append(out, in + *kept, at - *kept);
+    pil_buf_append(out, r, bytes);
+    *kept = at + step;
+}
+
 pillion_status pil_charsmap_normalize(const pil_tokenizer *t, pil_buf *out, const char *in, size_t n) {
-    for (size_t i = 0; i < n && !out->failed;) {
-        size_t cluster = pil_unicode_cluster(in + i, n - i), bytes;
-        const char *r = cluster < CLUSTER_BYTES_MAX ? look_up(t, in + i, cluster, &bytes) : NULL;
-        if (r) pil_buf_append(out, r, bytes);
-        else put_chars(t, out, in + i, cluster);
-        i += cluster;
+    size_t kept = 0, bytes;
+    for (size_t i = skip_plain(t, in, n, 0); i < n && !out->failed; i = skip_plain(t, in, n, i)) {
+        size_t end = i + pil_unicode_cluster(in + i, n - i);
+        const char *r = end - i < CLUSTER_BYTES_MAX ? look_up(t, in + i, end - i, &bytes) : NULL;
+        if (r) {
+            put_mapped(out, in, &kept, i, end - i, r, bytes);
+            i = end;
+        }
+        while (i < end) {
+            uint32_t c;
+            size_t step = pil_utf8_decode(in + i, &c);
+            r = look_up(t, in + i, step, &bytes);
+            if (r) put_mapped(out, in, &kept, i, step, r, bytes);
+            i += step;
+        }
     }
-    return out->failed;
+    return pil_buf_append(out, in + kept, n - kept);
 }

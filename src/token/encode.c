@@ -47,7 +47,7 @@ static void raw_gap(void *ud, size_t start, size_t n) {
     if (gap.n == 0) return;
     e->normalized = gap;
     pil_added_visitor v = {.found = push_added, .gap = normalized_gap, .ud = e};
-    pil_added_split(e->t, &e->t->added_normal, e->t->normal_first, gap.s, gap.n, &v);
+    pil_added_split(e->t, true, gap.s, gap.n, &v);
 }
 
 static void give_back(pil_token_scratch *s) {
@@ -88,7 +88,7 @@ pillion_status pil_tokenizer_encode(const pil_tokenizer *t, pil_token_scratch *s
     for (size_t i = 0; i < n_before; i++) pil_token_push(s, t->template_ids[i]);
     encoding e = {.t = t, .s = s, .text = text};
     pil_added_visitor v = {.found = push_added, .gap = raw_gap, .ud = &e};
-    pil_added_split(t, &t->added_raw, t->raw_first, text, n, &v);
+    pil_added_split(t, false, text, n, &v);
     give_back(s);
     size_t n_all = s->n_ids + n_behind;
     if (max_tokens > 0 && n_all > max_tokens) s->n_ids = max_tokens - n_behind;

@@ -175,6 +175,7 @@ pillion_status pil_normalize(const pil_tokenizer *t, pil_token_scratch *s, pil_t
 }
 
 void pil_normalize_prepare(pil_tokenizer *t) {
+    pil_charsmap_prepare(t);
     for (size_t i = 0; i < t->config.n_normalizers; i++)
         for (unsigned c = 0; c < 128 && t->normalizers[i].kind == PIL_TOK_N_BERT; c++)
             t->bert_ascii[c] = pil_bert_ascii(t->normalizers[i].flags, (uint8_t)c);

@@ -109,6 +109,15 @@ static bool rewrite(const splitter *p, const pil_tok_step *step, const char *s, 
     return !out->failed;
 }
 
+/* The next place at or behind s where the mark stands; end if none. (memmem prepares for long needles each time.) */
+static const char *find_mark(const char *s, const char *end, const char *mark, size_t mark_bytes) {
+    while (s < end && (s = memchr(s, mark[0], (size_t)(end - s)))) {
+        if ((size_t)(end - s) >= mark_bytes && !memcmp(s, mark, mark_bytes)) return s;
+        s++;
+    }
+    return end;
+}
+
 static void metaspace(const splitter *p, size_t next, const pil_tok_step *step, const char *s, size_t n) {
     if (!rewrite(p, step, s, n)) return;
     const char *mark = pil_tok_text(p->t, step->text[0]);
@@ -119,10 +128,7 @@ static void metaspace(const splitter *p, size_t next, const pil_tok_step *step, 
         return;
     }
     while (text < end) { /* pieces that begin with the mark */
-        size_t skip = (size_t)(end - text) < mark_bytes ? (size_t)(end - text) : mark_bytes;
-        const char *cut = memmem(text + skip, (size_t)(end - text) - skip, mark, mark_bytes);
-        if (memcmp(text, mark, skip)) cut = memmem(text, (size_t)(end - text), mark, mark_bytes);
-        if (!cut) cut = end;
+        const char *cut = find_mark(text + 1, end, mark, mark_bytes); /* no mark starts within a character */
         emit(p, next, text, (size_t)(cut - text));
         text = cut;
     }

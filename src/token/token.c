@@ -118,12 +118,7 @@ static pillion_status open_added(pil_tokenizer *t, pillion_error *err) {
     }
     if (!open_trie(&t->added_raw, t, PIL_TOK_ADDED_RAW) || !open_trie(&t->added_normal, t, PIL_TOK_ADDED_NORMAL))
         return bad(err, "added tokens");
-    for (unsigned c = 1; c < 256; c++) {
-        uint32_t raw = pil_trie_root(&t->added_raw), normal = pil_trie_root(&t->added_normal);
-        int32_t value;
-        t->raw_first[c] = pil_trie_step(&t->added_raw, &raw, (uint8_t)c, &value);
-        t->normal_first[c] = pil_trie_step(&t->added_normal, &normal, (uint8_t)c, &value);
-    }
+    pil_added_prepare(t);
     return PILLION_OK;
 }
 

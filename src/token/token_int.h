@@ -163,8 +163,10 @@ struct pil_tokenizer {
     pil_trie charsmap;
     const char *charsmap_text;
     size_t charsmap_text_bytes;
+    uint8_t charsmap_plain[128]; /* Precompiled on ASCII: does it leave the character alone, whatever ASCII follows? */
     bool needs_origin; /* a Metaspace with prepend_scheme "first" asks whether a piece starts at the first byte */
     uint8_t raw_first[256], normal_first[256]; /* can an added token start with this byte? */
+    int raw_only, normal_only; /* the one byte that all of them start with, -1 if there are several */
     uint8_t bert_ascii[128]; /* BertNormalizer on ASCII: what a byte becomes, 0 when it is removed */
 };
 
@@ -183,7 +185,7 @@ typedef struct pil_tok_word {
 } pil_tok_word;
 _Static_assert(sizeof(pil_tok_word) == 64, "a cached word is one cache line");
 
-#define PIL_TOK_WORDS 4096u /* 256 KiB for each thread: most words of a text have been seen before */
+#define PIL_TOK_WORDS 8192u /* 512 KiB for each thread: most words of a text have been seen before */
 
 /* Best way to reach one byte position of a piece (unigram.c). */
 typedef struct pil_tok_node {
@@ -229,6 +231,8 @@ void pil_normalize_prepare(pil_tokenizer *t);
 uint8_t pil_bert_ascii(uint32_t flags, uint8_t c);
 pillion_status pil_bert_normalize(const pil_tokenizer *t, pil_token_scratch *s, uint32_t flags, pil_buf *out,
                                   const char *in, size_t n);
+/* Fills t->charsmap_plain. */
+void pil_charsmap_prepare(pil_tokenizer *t);
 pillion_status pil_charsmap_normalize(const pil_tokenizer *t, pil_buf *out, const char *in, size_t n);
 
 /* Splits a gap into pieces and hands each to the model, which appends ids to the scratch. */
@@ -244,7 +248,8 @@ typedef struct pil_added_visitor {
     void (*gap)(void *ud, size_t start, size_t n);
     void *ud;
 } pil_added_visitor;
-void pil_added_split(const pil_tokenizer *t, const pil_trie *trie, const uint8_t first[256], const char *s, size_t n,
-                     const pil_added_visitor *v);
+void pil_added_split(const pil_tokenizer *t, bool normalized, const char *s, size_t n, const pil_added_visitor *v);
+/* Fills the tables about first bytes. */
+void pil_added_prepare(pil_tokenizer *t);
 
 #endif

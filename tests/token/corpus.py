@@ -17,10 +17,11 @@ def scalar_values():
 
 # ── Real lines ──────────────────────────────────────────────────────────────────────────────────────────────
 
-def catalogue_lines(data):
-    """The translations in a compiled gettext catalogue, line by line."""
+def catalogue_lines(data, originals=False):
+    """The translations in a compiled gettext catalogue, or what they translate, line by line."""
     order = "<" if data[:4] == b"\xde\x12\x04\x95" else ">"
-    count, _, table = struct.unpack_from(order + "3I", data, 8)
+    count, *tables = struct.unpack_from(order + "3I", data, 8)
+    table = tables[not originals]
     for i in range(1, count):  # the first entry is the header
         size, at = struct.unpack_from(order + "2I", data, table + 8 * i)
         yield from data[at:at + size].decode("utf-8", "replace").replace("\0", "\n").split("\n")
@@ -34,8 +35,8 @@ def manual_lines(data):
             yield line
 
 
-def package_lines(path):
-    """(language, line) of every translated line in a .deb file."""
+def package_lines(path, originals=False):
+    """(language, line) of every translated line in a .deb file, or of its catalogues' English originals."""
     data = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], check=True, stdout=subprocess.PIPE).stdout
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
@@ -44,13 +45,15 @@ def package_lines(path):
             parts = Path(member.name).parts
             if member.name.endswith(".mo") and "locale" in parts:
                 language, lines = parts[parts.index("locale") + 1], catalogue_lines
+            elif originals:
+                continue
             elif member.name.endswith(".gz") and "man" in parts[:-2]:
                 language, lines = parts[parts.index("man") + 1], manual_lines
             else:
                 continue
             if language.startswith("man"):  # a page in English
                 continue
-            for line in lines(tar.extractfile(member).read()):
+            for line in lines(tar.extractfile(member).read(), **({"originals": True} if originals else {})):
                 yield language.split(".")[0], line
 
 
