@@ -49,7 +49,8 @@ static size_t skip_plain(const pil_tokenizer *t, const char *in, size_t n, size_
 }
 
 /* What stays as it is waits in in[*kept, at) and is copied when something mapped follows it. */
-static void put_mapped(pil_buf *out, const char *in, size_t *kept, size_t at, size_t step, const char *r, size_t bytes) {
+static void put_mapped(pil_buf *out, const char *in, size_t *kept, size_t at, size_t step, const char *r,
+                       size_t bytes) {
     pil_buf_append(out, in + *kept, at - *kept);
     pil_buf_append(out, r, bytes);
     *kept = at + step;

@@ -24,7 +24,23 @@ static fixture open_json(const char *json, size_t n) {
     return b;
 }
 
-fixture fixture_open(const char *json) { return open_json(json, strlen(json)); }
+/* A copy with real quotes. */
+static char *quoted(const char *json) {
+    char *copy = strdup(json);
+    assert_non_null(copy);
+    for (char *p = copy; *p; p++)
+        if (*p == '`') *p = '"';
+    return copy;
+}
+
+fixture fixture_open(const char *json) {
+    char *copy = quoted(json);
+    fixture f = open_json(copy, strlen(copy));
+    free(copy);
+    return f;
+}
+
+fixture fixture_open_exact(const char *json) { return open_json(json, strlen(json)); }
 
 fixture fixture_open_file(const char *path) {
     char *json;
@@ -47,7 +63,9 @@ pillion_error fixture_refused(const char *json) {
     pillion_error err = {0};
     pil_buf blob;
     pil_buf_init(&blob, PIL_GIB);
-    pillion_status st = pil_tokenizer_compile(&blob, json, strlen(json), &err);
+    char *copy = quoted(json);
+    pillion_status st = pil_tokenizer_compile(&blob, copy, strlen(copy), &err);
+    free(copy);
     pil_buf_deinit(&blob);
     assert_int_equal(st, err.code);
     assert_int_not_equal(st, PILLION_OK);
@@ -93,13 +111,13 @@ static char *join(pil_buf *b) {
 char *wordpiece_json(const char *const *words, const char *normalizer, const char *pretokenizer, const char *added) {
     pil_buf b;
     pil_buf_init(&b, PIL_MIB);
-    pil_buf_printf(&b, "{\"version\":\"1.0\",\"added_tokens\":%s,\"normalizer\":%s,\"pre_tokenizer\":%s,",
+    pil_buf_printf(&b, "{`version`:`1.0`,`added_tokens`:%s,`normalizer`:%s,`pre_tokenizer`:%s,",
                    added ? added : "[]", or_null(normalizer), or_null(pretokenizer));
-    pil_buf_puts(&b, "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"[SEP]\",2],\"cls\":[\"[CLS]\",1]},"
-                     "\"decoder\":{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true},"
-                     "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\","
-                     "\"max_input_chars_per_word\":20,\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2");
-    for (int id = 3; *words; words++, id++) pil_buf_printf(&b, ",\"%s\":%d", *words, id);
+    pil_buf_puts(&b, "`post_processor`:{`type`:`BertProcessing`,`sep`:[`[SEP]`,2],`cls`:[`[CLS]`,1]},"
+                     "`decoder`:{`type`:`WordPiece`,`prefix`:`##`,`cleanup`:true},"
+                     "`model`:{`type`:`WordPiece`,`unk_token`:`[UNK]`,`continuing_subword_prefix`:`##`,"
+                     "`max_input_chars_per_word`:20,`vocab`:{`[UNK]`:0,`[CLS]`:1,`[SEP]`:2");
+    for (int id = 3; *words; words++, id++) pil_buf_printf(&b, ",`%s`:%d", *words, id);
     pil_buf_puts(&b, "}}}");
     return join(&b);
 }
@@ -108,9 +126,36 @@ char *unigram_json(const char *vocab, const char *normalizer, const char *pretok
                    const char *added) {
     pil_buf b;
     pil_buf_init(&b, PIL_MIB);
-    pil_buf_printf(&b, "{\"version\":\"1.0\",\"added_tokens\":%s,\"normalizer\":%s,\"pre_tokenizer\":%s,",
+    pil_buf_printf(&b, "{`version`:`1.0`,`added_tokens`:%s,`normalizer`:%s,`pre_tokenizer`:%s,",
                    added ? added : "[]", or_null(normalizer), or_null(pretokenizer));
-    pil_buf_printf(&b, "\"post_processor\":null,\"decoder\":%s,", or_null(decoder));
-    pil_buf_printf(&b, "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[%s]}}", vocab);
+    pil_buf_printf(&b, "`post_processor`:null,`decoder`:%s,", or_null(decoder));
+    pil_buf_printf(&b, "`model`:{`type`:`Unigram`,`unk_id`:0,`vocab`:[%s]}}", vocab);
     return join(&b);
+}
+
+char *bytes_json(const char *normalizer, const char *pretokenizer, const char *added) {
+    pil_buf b;
+    pil_buf_init(&b, PIL_MIB);
+    pil_buf_printf(&b, "{`added_tokens`:%s,`normalizer`:%s,`pre_tokenizer`:%s,", added ? added : "[]",
+                   or_null(normalizer), or_null(pretokenizer));
+    pil_buf_puts(&b, "`decoder`:{`type`:`Sequence`,`decoders`:[{`type`:`ByteFallback`},{`type`:`Fuse`}]},"
+                     "`model`:{`type`:`Unigram`,`unk_id`:0,`byte_fallback`:true,`vocab`:[[`<unk>`,0]");
+    for (int byte = 0; byte < 256; byte++) pil_buf_printf(&b, ",[`<0x%02X>`,-1]", byte);
+    pil_buf_puts(&b, "]}}");
+    return join(&b);
+}
+
+void assert_becomes(const char *normalizer, const char *pretokenizer, const char *text, const char *wanted) {
+    char *json = bytes_json(normalizer, pretokenizer, NULL);
+    fixture f = fixture_open(json);
+    pillion_error err = {0};
+    pil_tokens got;
+    assert_ok(pil_tokenizer_encode(f.t, f.s, text, strlen(text), 0, false, &got, &err), err);
+    pil_buf b;
+    pil_buf_init(&b, PIL_MIB);
+    for (size_t i = 0; i < got.n; i++) pil_buf_putc(&b, (char)(got.ids[i] - 1));
+    assert_string_equal(pil_buf_cstr(&b), wanted);
+    pil_buf_deinit(&b);
+    fixture_close(&f);
+    free(json);
 }

@@ -1,4 +1,6 @@
-/* support.h - what the tests of this room share: tokenizers out of JSON text, and encoding as one assertion. */
+/* support.h - what the tests of this room share: tokenizers out of JSON text, and encoding as one assertion.
+ *
+ * JSON in these tests is written with ` for ", which C would make us escape. */
 #ifndef PIL_TESTS_TOKEN_SUPPORT_H
 #define PIL_TESTS_TOKEN_SUPPORT_H
 
@@ -17,7 +19,8 @@ typedef struct fixture {
 
 /* Compiles JSON and opens it; fails the test when that fails. */
 fixture fixture_open(const char *json);
-/* As fixture_open, from a file. */
+/* As fixture_open, from JSON as it is, and from a file. */
+fixture fixture_open_exact(const char *json);
 fixture fixture_open_file(const char *path);
 void fixture_close(fixture *b);
 
@@ -37,5 +40,11 @@ char *wordpiece_json(const char *const *words, const char *normalizer, const cha
 /* A Unigram tokenizer.json; vocab is the inside of the JSON array, unk_id is 0. */
 char *unigram_json(const char *vocab, const char *normalizer, const char *pretokenizer, const char *decoder,
                    const char *added);
+
+/* A tokenizer of the 256 bytes: what it encodes is the bytes of the normalized text. Parts as above, or NULL. Free it.
+ * */
+char *bytes_json(const char *normalizer, const char *pretokenizer, const char *added);
+/* The text must become `wanted` with this normalizer and this pre-tokenizer (either may be NULL). */
+void assert_becomes(const char *normalizer, const char *pretokenizer, const char *text, const char *wanted);
 
 #endif

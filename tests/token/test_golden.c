@@ -16,7 +16,7 @@ typedef void (*record_fn)(const pil_json *record, void *ud);
 /* Calls fn for each line of a file in tests/golden. */
 static size_t each_record(const char *name, record_fn fn, void *ud) {
     char path[4096];
-    snprintf(path, sizeof path, "%s/../golden/%s", PIL_TEST_DATA, name);
+    snprintf(path, sizeof path, "%s/%s", PIL_TEST_GOLDEN, name);
     char *text;
     size_t n, count = 0;
     pillion_error err = {0};
@@ -106,7 +106,7 @@ static void check_component(const pil_json *record, void *ud) {
         pil_buf_puts(&b, "]}");
     }
     pil_buf_putc(&b, '}');
-    fixture f = fixture_open(pil_buf_cstr(&b));
+    fixture f = fixture_open_exact(pil_buf_cstr(&b));
     const pil_json *cases = pil_json_get(record, "cases");
     for (size_t i = 0; i < pil_json_count(cases); i++) {
         const pil_json *one = pil_json_at(cases, i);

@@ -55,7 +55,7 @@ static void check_clusters(const char *s, const size_t *sizes) {
     size_t n = strlen(s), at = 0;
     for (size_t i = 0; sizes[i]; i++) {
         size_t got = pil_unicode_cluster(s + at, n - at);
-        if (got != sizes[i]) fail_msg("cluster %zu of \"%s\" has %zu bytes, not %zu", i, s, got, sizes[i]);
+        if (got != sizes[i]) fail_msg("cluster %zu of `%s` has %zu bytes, not %zu", i, s, got, sizes[i]);
         at += got;
     }
     assert_int_equal(at, n);

@@ -3,7 +3,7 @@
 
 #include "support.h"
 
-#define BERT "{\"type\":\"BertPreTokenizer\"}"
+#define BERT "{`type`:`BertPreTokenizer`}"
 
 static fixture open_words(const char *const *words) {
     char *json = wordpiece_json(words, NULL, BERT, NULL);
@@ -61,8 +61,8 @@ static void gives_the_same_ids_again_from_its_cache(void **state) {
 
 static void takes_models_that_do_not_name_their_type(void **state) {
     (void)state;
-    fixture b = fixture_open("{\"model\":{\"unk_token\":\"u\",\"continuing_subword_prefix\":\"##\","
-                         "\"max_input_chars_per_word\":100,\"vocab\":{\"a\":0,\"##b\":1,\"u\":7}}}");
+    fixture b = fixture_open("{`model`:{`unk_token`:`u`,`continuing_subword_prefix`:`##`,"
+                         "`max_input_chars_per_word`:100,`vocab`:{`a`:0,`##b`:1,`u`:7}}}");
     assert_string_equal(pil_tokenizer_model(b.t), "WordPiece");
     assert_int_equal(pil_tokenizer_vocab(b.t), 8);
     assert_encodes(&b, "abb", 0, 1, 1);

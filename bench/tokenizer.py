@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tokens a second of our tokenizer and of the `tokenizers` package, one thread each, on the same lines in turns.
 
-    token.py PROGRAM MODELS CORPUS [--rounds N]      PROGRAM: bench/token.c; MODELS, CORPUS: as for differential.py
+    tokenizer.py PROGRAM MODELS CORPUS [--rounds N]     PROGRAM: bench/tokenizer.c; the others as for differential.py
 
 Lines: the English ones of the corpus, and 200 of each language. The package runs its fastest call, encode_batch_fast,
 with its parallelism off. The ratio is that of the medians."""
@@ -38,7 +38,8 @@ def measure(program, tokenizer, lines, rounds):
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", newline="\n") as f:
         f.write("\n".join(lines))
         f.flush()
-        ours = subprocess.Popen([program, str(tokenizer), f.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ours = subprocess.Popen([program, str(tokenizer), f.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                text=True)
         opened = json.loads(ours.stdout.readline())
         theirs = Tokenizer.from_file(str(tokenizer))
         theirs.no_truncation()
@@ -78,7 +79,8 @@ def main():
         path = Path(args.models, model, "tokenizer.json")
         for name, lines in sets.items():
             if path.exists():
-                print(json.dumps({"model": model, "set": name, **measure(args.program, path, lines, args.rounds)}), flush=True)
+                result = measure(args.program, path, lines, args.rounds)
+                print(json.dumps({"model": model, "set": name, **result}), flush=True)
 
 
 if __name__ == "__main__":

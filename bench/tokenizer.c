@@ -1,10 +1,11 @@
-/* token.c - our tokenizer as a process that encodes a set of lines whenever it is told to.
+/* tokenizer.c - our tokenizer as a process that encodes a set of lines whenever it is told to.
  *
- *   token TOKENIZER.json LINES
+ *   tokenizer TOKENIZER.json LINES
  *
- * Prints {"open_us":…,"blob_bytes":…} once the tokenizer is open; then, for each line "run" on standard input, encodes all
- * lines with special tokens on this one thread and prints {"s":SECONDS,"ids":COUNT}. token.py drives it in turns with the
- * tokenizers package. The opening that is timed is that of a compiled tokenizer whose pages are in memory. */
+ * Prints {"open_us":…,"blob_bytes":…} once the tokenizer is open; then, for each line "run" on stdin, encodes
+ * all lines with special tokens on this one thread and prints {"s":SECONDS,"ids":COUNT}; tokenizer.py drives it in
+ * turns with the tokenizers package. The opening that is timed is that of a compiled tokenizer with its pages in memory.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,7 @@ int main(int argc, char **argv) {
     char *text;
     size_t n;
     if (argc != 3 || compile(&blob, argv[1], &err) || pil_file_read(&text, &n, argv[2], PIL_GIB, &err)) {
-        fprintf(stderr, "token: %s\n", argc == 3 ? err.text : "usage: token TOKENIZER.json LINES");
+        fprintf(stderr, "tokenizer: %s\n", argc == 3 ? err.text : "usage: tokenizer TOKENIZER.json LINES");
         return 2;
     }
     char *aligned = aligned_alloc(64, blob.len);
