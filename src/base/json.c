@@ -323,16 +323,16 @@ pillion_status pil_json_put_string(pil_buf *b, const char *s, size_t n) {
     return pil_buf_putc(b, '"');
 }
 
-/* The digits of a value in [1e-4, 10) at n / 10^decimals, as "d.ddd" without trailing zeros. Returns the length. */
+/* n / 10^decimals as "d.ddd" without trailing zeros, for values below 10. Returns the length. */
 static size_t put_fixed(char *out, uint64_t n, unsigned decimals) {
     while (decimals > 1 && n % 10 == 0) n /= 10, decimals--;
-    char digits[16];
-    for (unsigned i = 0; i <= decimals; i++, n /= 10) digits[i] = (char)('0' + n % 10);
-    out[0] = digits[decimals];
+    for (unsigned i = decimals; i > 0; i--, n /= 10) out[1 + i] = (char)('0' + n % 10);
+    out[0] = (char)('0' + n);
     out[1] = '.';
-    for (unsigned i = 0; i < decimals; i++) out[2 + i] = digits[decimals - 1 - i];
     return 2 + decimals;
 }
+
+#define F32_BYTES_MAX 20 /* "-3.40282347e+38" and a comma */
 
 /* 9 digits always read back as the same float, since they lie closer together than floats do; often 8 or 7 do as well.
  * n / 10^decimals is what a reader computes: both are exact in a double, so the quotient is the nearest double. */
@@ -343,8 +343,8 @@ static size_t format_f32(char *out, float v) {
     if (sign) *out++ = '-';
     if (a == 0) return sign + put_fixed(out, 0, 1);
     if (a < 1e-4 || a >= 9.5) {
-        size_t n = (size_t)snprintf(out, 24, "%.9g", a);
-        if (strspn(out, "0123456789") == n) n += (size_t)snprintf(out + n, 24 - n, ".0");
+        size_t n = (size_t)snprintf(out, F32_BYTES_MAX - 1, "%.9g", a);
+        if (strspn(out, "0123456789") == n) n += (size_t)snprintf(out + n, F32_BYTES_MAX - 1 - n, ".0");
         return sign + n;
     }
     unsigned decimals = a >= 1 ? 8 : a >= 1e-1 ? 9 : a >= 1e-2 ? 10 : a >= 1e-3 ? 11 : 12;
@@ -357,19 +357,24 @@ static size_t format_f32(char *out, float v) {
 }
 
 pillion_status pil_json_put_f32(pil_buf *b, float v) {
-    char *at = pil_buf_reserve(b, 32);
+    char *at = pil_buf_reserve(b, F32_BYTES_MAX);
     if (!at) return b->failed;
     b->len += format_f32(at, v);
     return PILLION_OK;
 }
 
 pillion_status pil_json_put_f32_array(pil_buf *b, const float *v, size_t n) {
-    pil_buf_putc(b, '[');
+    char *at = n < SIZE_MAX / F32_BYTES_MAX - 1 ? pil_buf_reserve(b, (n + 1) * F32_BYTES_MAX) : NULL;
+    if (!at) return b->failed ? b->failed : PILLION_E_LIMIT;
+    char *begin = at;
+    *at++ = '[';
     for (size_t i = 0; i < n; i++) {
-        if (i) pil_buf_putc(b, ',');
-        pil_json_put_f32(b, v[i]);
+        if (i) *at++ = ',';
+        at += format_f32(at, v[i]);
     }
-    return pil_buf_putc(b, ']');
+    *at++ = ']';
+    b->len += (size_t)(at - begin);
+    return PILLION_OK;
 }
 
 static int put_chunk(const char *bytes, size_t n, void *ud) { return pil_buf_append(ud, bytes, n) ? -1 : 0; }
