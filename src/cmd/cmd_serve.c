@@ -231,6 +231,7 @@ static pillion_status start(serve *s, pillion_error *err) {
                                    .n_allow_hosts = v->allow_hosts.n, .files_roots = v->files_roots.items,
                                    .n_files_roots = v->files_roots.n, .on_shutdown = on_shutdown, .ud = s};
     raise_descriptors();
+    pil_return_large_blocks();
     pillion_status st = pil_loop_create(&s->loop, err);
     if (!st) st = pil_server_create(&s->server, s->loop, &so, err);
     if (!st) st = listen_all(s, err);
@@ -240,7 +241,6 @@ static pillion_status start(serve *s, pillion_error *err) {
     if (!st) st = pil_loop_signal(s->loop, SIGINT, on_signal, s, err);
     if (!st) st = pil_loop_signal(s->loop, SIGHUP, on_signal, s, err);
     if (!st && v->with_parent) {
-        s->parent = getppid();
         s->parent_timer = pil_timer_create(s->loop, on_parent_poll, s);
         if (s->parent_timer) pil_timer_start(s->parent_timer, PARENT_POLL_MS, PARENT_POLL_MS);
         else st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
@@ -260,7 +260,7 @@ static bool ends_with(const char *s, const char *end) {
 }
 
 static int run(const void *values, char **args, size_t n_args) {
-    serve s = {.values = values, .started_ns = pil_clock_ns()};
+    serve s = {.values = values, .started_ns = pil_clock_ns(), .parent = getppid()};
     s.is_sidecar = n_args > 0 && ends_with(args[0], ".py");
     if (s.is_sidecar && ends_with(args[0], "check_deps.py")) return check_deps();
     if (n_args > 0 && !s.is_sidecar) {

@@ -120,7 +120,8 @@ static bool on_head(pil_conn *c) {
     unsigned status = pil_route_preview(x);
     if (status == 0) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        if (x->request->has_body) pil_stream_try_write(c->stream, go_on, sizeof go_on - 1);
+        bool wanted = x->request->has_body && pil_http_parser_body_fits(c->parser);
+        if (wanted) pil_stream_try_write(c->stream, go_on, sizeof go_on - 1);
         return true;
     }
     c->will_close = true; /* the body will not be read */

@@ -223,7 +223,8 @@ void pil_http_parser_destroy(pil_http_parser *p) {
 }
 
 static void set_reason(pil_http_parser *p, llhttp_errno_t e) {
-    if (e == HPE_INVALID_VERSION || e == HPE_PAUSED_H2_UPGRADE)
+    bool known = p->llhttp.http_major == 1 && p->llhttp.http_minor <= 1; /* then it is the line's end that is wrong */
+    if ((e == HPE_INVALID_VERSION && !known) || e == HPE_PAUSED_H2_UPGRADE)
         bad(p, 505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.");
     else bad(p, 400, "Invalid HTTP request received.");
 }
@@ -231,8 +232,7 @@ static void set_reason(pil_http_parser *p, llhttp_errno_t e) {
 pil_http_event pil_http_parser_feed(pil_http_parser *p, const char *bytes, size_t n, size_t *used) {
     *used = n;
     if (p->status) return PIL_HTTP_BAD;
-    bool head_was_done = p->head_done;
-    if (head_was_done && p->llhttp.content_length > p->body_max && !(p->llhttp.flags & F_CHUNKED)) {
+    if (p->head_done && !pil_http_parser_body_fits(p)) {
         bad(p, 413, "Request body is too large.");
         return PIL_HTTP_BAD;
     }
@@ -248,6 +248,11 @@ pil_http_event pil_http_parser_feed(pil_http_parser *p, const char *bytes, size_
 }
 
 void pil_http_parser_set_body_max(pil_http_parser *p, size_t body_max) { p->body_max = body_max; }
+
+/* llhttp counts content_length down, and for chunks it is that of the current one. */
+bool pil_http_parser_body_fits(const pil_http_parser *p) {
+    return (p->llhttp.flags & F_CHUNKED) || p->llhttp.content_length <= p->body_max;
+}
 
 const pil_http_request *pil_http_parser_request(const pil_http_parser *p) { return &p->request; }
 

@@ -41,6 +41,8 @@ pil_http_event pil_http_parser_feed(pil_http_parser *p, const char *bytes, size_
 /* Ceiling of the body of this request: set it after HEAD. PIL_LIMIT_BODY_BYTES until then and for the next request. A
  * declared length above it makes the next feed BAD at once. */
 void pil_http_parser_set_body_max(pil_http_parser *p, size_t body_max);
+/* After HEAD: whether the declared length, if there is one, is within it. */
+bool pil_http_parser_body_fits(const pil_http_parser *p);
 
 const pil_http_request *pil_http_parser_request(const pil_http_parser *p);
 /* The value of a header, its name in lower case; NULL when absent. *times (nullable) says how often it came; then the

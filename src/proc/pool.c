@@ -102,7 +102,6 @@ static void fail_pool(pil_pool *p, pillion_status status, const char *text) {
     p->info.state = PIL_POOL_FAILED;
     p->info.error = (pillion_error){0};
     pil_err_set(&p->info.error, status, "%s", text);
-    pil_log(PIL_LOG_ERROR, "model cannot be served", "reason=\"%s\"", text);
     pil_sched_give_up(p->sched);
     pil_timer_start(p->soon, 0, 0);
     changed(p);
@@ -352,6 +351,7 @@ static void gone(slot *s) {
         check_stopped(p);
         return;
     }
+    if (p->info.state == PIL_POOL_FAILED) return;
     p->info.deaths++;
     pil_log(PIL_LOG_WARN, "worker died", "worker=%u status=%d signal=%d ready=%d", s->index, s->status, s->term_signal,
             was_ready);

@@ -7,6 +7,9 @@
  *          after an unusually large request.
  * Tests:   tests/proc/test_worker.c, tests/http/test_server.py. */
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +27,7 @@
 #include "sandbox/sandbox.h"
 
 #define KEEP_BYTES (4 * PIL_MIB) /* buffers larger than this are given back after a request */
+#define LARGE_BLOCK_BYTES (128 * PIL_KIB)
 #define ARENA_BYTES_MAX (512 * PIL_MIB)
 
 typedef struct worker {
@@ -34,6 +38,12 @@ typedef struct worker {
     pil_arena arena;
     char sandbox[PIL_SANDBOX_LINE];
 } worker;
+
+void pil_return_large_blocks(void) {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, (int)LARGE_BLOCK_BYTES);
+#endif
+}
 
 void pil_child_begin(void) {
 #ifdef __linux__
@@ -137,6 +147,7 @@ static int serve(worker *w) {
 }
 
 int pil_worker_main(const pil_worker_options *opt) {
+    pil_return_large_blocks();
     worker w = {.fd = opt->fd, .sandbox = "none"};
     pillion_error err = {0};
     pil_buf_init(&w.in, PIL_LIMIT_FRAME_BYTES);

@@ -1,0 +1,278 @@
+"""/embed-file and /ocr: what may be read, chunks, errors, documents that hang, and tools that are not there."""
+import os
+import random
+import shutil
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+from raw import SLOW, Server, at_once, children, command, environment, main
+
+POPPLER = all(map(shutil.which, ("pdfinfo", "pdftotext")))
+OCR = POPPLER and all(map(shutil.which, ("pdftoppm", "tesseract")))
+
+
+def pdf(*pages, size=24):
+    """A PDF with one line of ASCII text of that size on each page; a page of None has no text."""
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>",
+               b"<</Type/Pages/Kids[%s]/Count %d>>" % (b" ".join(b"%d 0 R" % (4 + 2 * i)
+                                                       for i in range(len(pages))), len(pages)),
+               b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"]
+    for i, text in enumerate(pages):
+        stream = b"BT /F1 %d Tf 50 700 Td (%s) Tj ET" % (size, text.encode()) if text is not None else b""
+        objects.append(
+            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F1 3 0 R>>>>"
+            b"/Contents %d 0 R>>" % (5 + 2 * i))
+        objects.append(b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream))
+    out, places = b"%PDF-1.4\n", []
+    for i, body in enumerate(objects):
+        places.append(len(out))
+        out += b"%d 0 obj%s endobj\n" % (i + 1, body)
+    start = len(out)
+    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + \
+                                                   b"".join(b"%010d 00000 n \n" % p for p in places)
+    return out + b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start)
+
+
+def chunks(text, size=800, overlap=100, limit=200):
+    """The sidecar's rule, in the words of its protocol."""
+    text, found, start = " ".join(text.split()), [], 0
+    while start < len(text):
+        end = min(start + size, len(text))
+        found.append(text[start:end])
+        if end == len(text):
+            break
+        start = max(end - overlap, start + 1)
+    return found[:limit]
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        scratch = tempfile.TemporaryDirectory(prefix="pillion-files-")
+        cls.addClassCleanup(scratch.cleanup)
+        cls.dir = Path(scratch.name)
+        cls.root = cls.dir / "root"
+        cls.root.mkdir()
+        cls.make()
+        cls.server = Server("--files-root", cls.root, "--files-root", cls.dir / "second")
+        cls.addClassCleanup(cls.server.__exit__)
+
+    @classmethod
+    def make(cls):
+        (cls.dir / "second").mkdir()
+
+    def put(self, name, data):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        return str(path)
+
+    def embed_file(self, path, **fields):
+        return self.server.post("/embed-file", {"path": str(path), **fields})
+
+    def assert_detail(self, answer, status, *words):
+        self.assertEqual(answer.status, status, answer)
+        for w in words:
+            self.assertIn(w, answer.json()["detail"])
+
+    def assert_chunks(self, answer, wanted, **fields):
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(list(answer.json()), ["chunks", "vectors"])
+        self.assertEqual(answer.json()["chunks"], wanted)
+        self.assertEqual(answer.json()["vectors"], self.server.embed(wanted, **fields))
+
+
+class Texts(Case):
+    def test_a_text_is_cut_into_chunks(self):
+        rng = random.Random(1)
+        text = "".join(rng.choice(["word ", "ünï ", "\n\n", "\t ", "長い文 ", "x" * 30 + " "]) for _ in range(900))
+        path = self.put("a.txt", text)
+        self.assert_chunks(self.embed_file(path), chunks(text))
+        self.assert_chunks(self.embed_file(path, chunk_size=51, chunk_overlap=0, max_chunks=7), chunks(text, 51, 0, 7))
+        self.assert_chunks(self.embed_file(path, chunk_size=60, chunk_overlap=2000,
+                           max_chunks=9), chunks(text, 60, 2000, 9))
+        self.assert_chunks(self.embed_file(path, chunk_size="4000", normalize="no"),
+                           chunks(text, 4000), normalize=False)
+
+    def test_small_and_strange_texts(self):
+        self.assert_chunks(self.embed_file(self.put("B.TXT", b"caf\xe9 \xff ol\xc3\xa9\0!")), ["caf olé\0!"])
+        self.assert_chunks(self.embed_file(self.put("dir with blanks/ü.txt", " one line ")), ["one line"])
+        for empty in ("", " \n\t\u3000\u00a0", b"\xff\xfe"):
+            self.assert_detail(self.embed_file(self.put("empty.txt", empty)), 400, "Empty text extracted")
+
+    def test_what_is_not_there_or_not_a_document(self):
+        missing = str(self.root / "missing.txt")
+        self.assert_detail(self.embed_file(missing), 404, "File not found: " + missing)
+        self.assert_detail(self.embed_file(self.root / "missing.doc"), 404, "File not found")
+        self.assert_detail(self.embed_file(self.put("a.md", "text")), 415, "Unsupported file type: ")
+        self.assert_detail(self.embed_file(self.put("txt", "text")), 415)
+        (self.root / "folder.txt").mkdir(exist_ok=True)
+        self.assert_detail(self.embed_file(self.root / "folder.txt"), 415)
+        self.assert_detail(self.embed_file(self.put("a.txt", "x") + "/b.txt"), 404)
+        self.assert_detail(self.embed_file(self.root / ("n" * 300 + ".txt")), 404)
+        os.mkfifo(self.root / "fifo.txt")
+        start = time.monotonic()
+        self.assert_detail(self.embed_file(self.root / "fifo.txt"), 415)
+        self.assertLess(time.monotonic() - start, 1 * SLOW)
+
+    def test_many_at_once(self):
+        paths = [self.put(f"many/{i}.txt", f"text number {i}") for i in range(24)]
+        for i, answer in enumerate(at_once([lambda p=p: self.embed_file(p) for p in paths])):
+            self.assertEqual(answer.json()["chunks"], [f"text number {i}"])
+
+    def test_a_client_that_leaves_takes_its_reader_along(self):
+        path = self.put("big.txt", "many words " * 2000000)
+        for _ in range(6):
+            with self.server.connect() as c:
+                c.request("POST", "/embed-file", '{"path":"%s","max_chunks":10000}' %
+                          path, {"Content-Type": "application/json"})
+                time.sleep(0.02)
+        def readers():
+            return [p for p in children(self.server.process.pid) if b"extract" in command(p)]
+
+        self.assertTrue(Server.wait(lambda: not readers(), 5 * SLOW))
+        self.assertEqual(self.server.embed(["still here"])[0][:1], self.server.embed(["still here"])[0][:1])
+
+
+class Walls(Case):
+    @classmethod
+    def make(cls):
+        (cls.dir / "second").symlink_to(cls.dir / "real")
+        (cls.dir / "real").mkdir()
+        (cls.dir / "secret.txt").write_text("secret")
+        (cls.dir / "root-but-longer").mkdir()
+        (cls.dir / "root-but-longer/a.txt").write_text("secret")
+
+    outside = "Only files below a --files-root folder are read"
+
+    def test_nothing_outside_is_read_and_nothing_is_told_about_it(self):
+        self.put("in.txt", "inside")
+        self.put("a/in.txt", "inside")
+        (self.root / "out.txt").symlink_to(self.dir / "secret.txt")
+        (self.root / "etc").symlink_to("/etc")
+        (self.root / "up").symlink_to("..")
+        (self.root / "loop.txt").symlink_to("loop.txt")
+        (self.root / "nowhere.txt").symlink_to("/nonexistent/x.txt")
+        answers = set()
+        for path in (self.dir / "secret.txt", self.dir / "missing.txt", "/etc/passwd", "/etc/missing",
+                     "/nonexistent/x.txt",
+                     self.root / "../secret.txt", self.root / "../missing.txt", self.root / "a/../../secret.txt",
+                     self.root / "out.txt", self.root / "up/secret.txt", self.root / "up/missing.txt",
+                     self.root / "etc/hostname",
+                     self.root / "nowhere.txt", self.root / "loop.txt", self.root, str(self.root) + "/", "/", "",
+                     "secret.txt", ".", "..", str(self.root) + "-but-longer/a.txt", "/proc/self/environ",
+                     "/proc/self/fd/0", "~/x.txt",
+                     "file://" + str(self.root / "in.txt"), str(self.root / "in.txt") + "\0.txt", "\0"):
+            for route in ("/embed-file", "/ocr/detect", "/ocr/extract"):
+                answer = self.server.post(route, {"path": str(path)})
+                answers.add((answer.status, answer.body, tuple(sorted(set(answer.headers) - {"date"}))))
+        self.assertEqual(len(answers), 1, answers)
+        self.assert_detail(self.embed_file("/etc/passwd"), 403, self.outside)
+
+    def test_every_way_to_the_inside_works(self):
+        path = self.put("sub/in.txt", "inside")
+        (self.root / "link.txt").symlink_to("sub/in.txt")
+        (self.dir / "real/r.txt").write_text("real")
+        for good, text in ((path, "inside"), (self.root / "sub/../sub//in.txt", "inside"),
+                           (self.root / "link.txt", "inside"),
+                           (str(self.root) + "//sub/./in.txt", "inside"), (self.dir / "second/r.txt", "real"),
+                           (self.dir / "real/r.txt", "real")):
+            answer = self.embed_file(good)
+            self.assertEqual((answer.status, answer.json().get("chunks")), (200, [text]), good)
+
+    def test_a_link_that_changes_never_leads_out(self):
+        inside, link = self.put("swap/in.txt", "inside"), self.root / "swap/link.txt"
+        stop = threading.Event()
+
+        def swap():
+            while not stop.is_set():
+                for target in (inside, self.dir / "secret.txt"):
+                    new = link.with_suffix(".new")
+                    new.symlink_to(target)
+                    new.rename(link)
+
+        thread = threading.Thread(target=swap)
+        thread.start()
+        try:
+            seen = {self.embed_file(link).body for _ in range(60)}
+        finally:
+            stop.set()
+            thread.join()
+        self.assertFalse([b for b in seen if b"secret" in b])
+
+    def test_folders_from_the_environment(self):
+        (self.dir / "e.txt").write_text("env")
+        env = environment(EMBED_FILE_ROOTS=f"{self.root},{self.dir}")
+        with Server(env=env) as s:
+            self.assertEqual(s.post("/embed-file", {"path": str(self.dir / "e.txt")}).json()["chunks"], ["env"])
+        with Server("--files-root", "/") as s:
+            self.assertEqual(s.post("/embed-file", {"path": str(self.dir / "e.txt")}).json()["chunks"], ["env"])
+
+    def test_a_path_may_be_relative_to_where_the_server_runs(self):
+        self.put("rel.txt", "relative")
+        relative = os.path.relpath(self.root / "rel.txt")
+        with Server("--files-root", os.path.relpath(self.root)) as s:
+            for path in (relative, str(self.root / "rel.txt")):
+                self.assertEqual(s.post("/embed-file", {"path": path}).status, 200)
+
+
+class Documents(Case):
+    def test_pdf(self):
+        if not POPPLER:
+            self.skipTest("poppler-utils is not installed")
+        path = self.put("two.PDF", pdf("Hello first page", "and the second"))
+        self.assert_chunks(self.embed_file(path), ["Hello first page and the second"])
+
+    def test_scans_are_told_from_texts(self):
+        if not POPPLER:
+            self.skipTest("poppler-utils is not installed")
+        for pages, scanned in ((["x" * 60], False), (["x" * 40], True), ([None, None], True), (["x" * 99, None], True),
+                               (["x" * 120, None], False)):
+            answer = self.server.post("/ocr/detect", {"path": self.put("d.pdf", pdf(*pages, size=6))})
+            self.assertEqual(answer.json(), {"is_scanned": scanned,
+                             "page_count": len(pages), "method": "text_extraction"})
+
+    def test_recognition(self):
+        if not OCR:
+            self.skipTest("tesseract-ocr or poppler-utils is not installed")
+        path = self.put("ocr.pdf", pdf("RECOGNISE THIS", "PAGE TWO"))
+        answer = self.server.post("/ocr/extract", {"path": path, "recognition_level": "fast"})
+        self.assertEqual(answer.status, 200, answer)
+        result = answer.json()
+        self.assertEqual(list(result), ["text", "pages", "confidence"])
+        self.assertEqual([" ".join(p.split()) for p in result["pages"]], ["RECOGNISE THIS", "PAGE TWO"])
+        self.assertEqual(result["text"], "\n\n".join(result["pages"]))
+        self.assertTrue(0.5 < result["confidence"] <= 1)
+
+    def test_damaged_documents(self):
+        if not POPPLER:
+            self.skipTest("poppler-utils is not installed")
+        whole = pdf("text")
+        for data in (b"", b"not a pdf", whole[:30], b"%PDF-1.4\n" + os.urandom(5000)):
+            path = self.put("bad.pdf", data)
+            for route in ("/embed-file", "/ocr/detect"):
+                answer = self.server.post(route, {"path": path})
+                self.assertIn(answer.status, (422, 400), answer)
+                self.assertIsInstance(answer.json()["detail"], str)
+        self.assertEqual(self.server.get("/readyz").status, 200)
+
+    def test_languages_are_names_and_not_options(self):
+        path = self.put("l.pdf", pdf("text"))
+        for language in ("--timeout-ms=1", "-x", "", "a b", "../x", "en\0US", "x" * 40, "ü"):
+            answer = self.server.post("/ocr/extract", {"path": path, "language": language})
+            self.assert_detail(answer, 422, "language must look like")
+
+    def test_tools_that_are_not_installed_are_named(self):
+        path = self.put("t.pdf", pdf("text"))
+        with Server("--files-root", self.root, env=environment(PATH="/nonexistent")) as s:
+            for route, package in (("/embed-file", "poppler-utils"), ("/ocr/detect", "poppler-utils"),
+                                   ("/ocr/extract", "")):
+                self.assert_detail(s.post(route, {"path": path}), 501, "is not installed", package)
+            self.assertEqual(s.post("/embed-file", {"path": self.put("t.txt", "text")}).status, 200)
+
+
+if __name__ == "__main__":
+    main()
