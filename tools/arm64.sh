@@ -30,4 +30,5 @@ cd "$root"
 [ -e build-arm64/build.ninja ] || cmake --preset arm64 -DPILLION_DEFAULT_MODEL_FILE="$native/builtin.safetensors"
 cmake --build build-arm64 -j "$(nproc)"
 # what starts the program needs an arm64 kernel or binfmt_misc; the slowest tier under an emulator proves nothing new
-ctest --test-dir build-arm64 --output-on-failure -j "$(nproc)" -E "^(cmd|http|extract|sandbox|proc)/|^lib/(golden_ref|api)"
+ctest --test-dir build-arm64 --output-on-failure -j "$(nproc)" \
+  -E "^(cmd|http|extract|sandbox|proc)/|^lib/(golden_ref|api)"
