@@ -234,8 +234,11 @@ class End(Scratch):
                    "print(p.pid,flush=True)\ntime.sleep(1000)")
         parent = subprocess.Popen([sys.executable, "-c", starter, BIN, "serve", "--port", "0", "--with-parent"],
                                   stdout=subprocess.PIPE, env=environment())
-        pid = int(parent.stdout.readline())
-        self.assertIn(b" on http://", parent.stdout.readline())
+        self.addCleanup(parent.kill)
+        lines = [parent.stdout.readline() for _ in range(3)]  # two of the server, one of its parent, in any order
+        pid = int(next(line for line in lines if line.strip().isdigit()))
+        self.addCleanup(lambda: is_alive(pid) and os.kill(pid, signal.SIGKILL))
+        self.assertTrue(any(b" on http://" in line for line in lines))
         parent.kill()
         parent.wait()
         parent.stdout.close()
