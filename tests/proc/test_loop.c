@@ -275,7 +275,7 @@ static void a_child_has_the_input_and_environment_it_was_given(void **state) {
 
 static void a_killed_child_tells_its_signal(void **state) {
     world *w = *state;
-    run_shell(w, "sleep 100", -1);
+    run_shell(w, "exec sleep 100", -1);
     assert_true(pil_child_pid(w->child) > 0);
     pil_child_kill(w->child, SIGKILL);
     pil_child_kill(NULL, SIGKILL);
