@@ -4,8 +4,8 @@
  *
  * Prints {"open_us":…,"blob_bytes":…} once the tokenizer is open; then, for each line "run" on stdin, encodes
  * all lines with special tokens on this one thread and prints {"s":SECONDS,"ids":COUNT}; tokenizer.py drives it in
- * turns with the tokenizers package. The opening timed is that of a compiled tokenizer with its pages in memory.
- */
+ * turns with the tokenizers package. The opening that is timed is that of a compiled tokenizer whose pages are in
+ * memory. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -93,7 +93,10 @@ pillion_status pil_tokenizer_compile(pil_buf *out, const char *json, size_t json
     if (st == PILLION_E_FORMAT) return pil_err_set(err, st, "%s at byte %zu", why.text, offset);
     if (st) return pil_err_set(err, st, "%s", why.text);
     pil_tok_compiler c = {.root = root, .json = json, .json_bytes = json_bytes, .err = err};
-    for (size_t i = 0; i < PIL_TOK_SECTION_COUNT; i++) pil_buf_init(&c.sections[i], PIL_LIMIT_TOKENIZER_BYTES);
+    for (size_t i = 0; i < PIL_TOK_SECTION_COUNT; i++) {
+        pil_buf_init(&c.sections[i], PIL_LIMIT_TOKENIZER_BYTES);
+        pil_buf_reserve(&c.sections[i], 1); /* so that an empty section has an address too; a failure sticks */
+    }
     st = compile(&c, out);
     if (st) pil_err_set(err, st, "%s", st == PILLION_E_LIMIT ? "vocabulary is too large" : "out of memory");
     for (size_t i = 0; i < PIL_TOK_SECTION_COUNT; i++) pil_buf_deinit(&c.sections[i]);

@@ -14,12 +14,20 @@
 
 typedef struct pil_tokenizer pil_tokenizer;
 
-/* tokenizer.json -> blob. E_FORMAT (malformed), E_UNSUPPORTED (names the component and its type), E_NOMEM.
- * out is initialised by the caller with a limit. */
+/* tokenizer.json -> blob, whose size is a multiple of 64. E_FORMAT (malformed), E_UNSUPPORTED (names the component and
+ * its type), E_LIMIT, E_NOMEM. out is initialised by the caller with a limit. What is known:
+ *   models          WordPiece, Unigram (byte_fallback too)
+ *   normalizers     BertNormalizer, Precompiled, NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Nmt,
+ *                   Replace (a string, or the pattern " {2,}"), Sequence
+ *   pre-tokenizers  BertPreTokenizer, WhitespaceSplit, Whitespace, Punctuation, Digits, Metaspace (once), Sequence
+ *   processors      TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel (moves offsets only), Sequence
+ *   decoders        WordPiece, Metaspace, Replace, ByteFallback, Fuse, Strip, Sequence */
 pillion_status pil_tokenizer_compile(pil_buf *out, const char *json, size_t json_bytes, pillion_error *err);
 
-/* Opens a blob in place: borrowed until close, 64-byte aligned. Checks the table of sections and every index that
- * encoding follows, so that a hostile blob gives E_FORMAT, never a crash. out is given, NULL on failure. */
+/* Opens a blob in place: borrowed until close, 64-byte aligned. Takes some tens of microseconds: header, settings, steps
+ * and added tokens are checked now (E_FORMAT), indices in the large arrays when they are followed, so that a hostile
+ * blob may give other ids but never a crash or an id out of range. E_ARG (not aligned), E_NOMEM. out is given, NULL on
+ * failure. */
 pillion_status pil_tokenizer_open(pil_tokenizer **out, const void *blob, size_t blob_bytes, pillion_error *err);
 void pil_tokenizer_close(pil_tokenizer *t); /* accepts NULL */
 
@@ -30,13 +38,14 @@ bool pil_tokenizer_is_special(const pil_tokenizer *t, int32_t id);
 /* Spelling of a token as in the vocabulary ("##ing", "▁the"), not NUL-terminated; NULL when id is out of range. */
 const char *pil_tokenizer_spelling(const pil_tokenizer *t, int32_t id, size_t *n);
 
-/* Memory that one thread reuses from text to text. */
+/* Memory that one thread reuses from text to text, for this tokenizer only: half a megabyte of words seen before, and
+ * buffers that shrink again after a very long text. */
 typedef struct pil_token_scratch pil_token_scratch;
 pil_token_scratch *pil_token_scratch_create(const pil_tokenizer *t); /* NULL when memory is exhausted */
 void pil_token_scratch_destroy(pil_token_scratch *s);                /* accepts NULL */
 
 typedef struct pil_tokens {
-    const int32_t *ids; /* borrowed from the scratch until its next use */
+    const int32_t *ids; /* borrowed from the scratch until its next use; never NULL on success */
     size_t n;           /* after truncation, special ids included */
     size_t n_all;       /* before truncation, special ids included */
     size_t error_offset; /* E_UTF8: byte offset of the first invalid byte */
@@ -46,8 +55,9 @@ typedef struct pil_tokens {
  *   max_tokens   0: no limit; else content is cut at the right so that at most max_tokens ids remain, special ones
  *                included (as tokenizers' truncation, direction right, strategy longest first).
  *   add_special  apply the template.
- *   Errors       E_UTF8 (error_offset), E_NOMEM, E_LIMIT (text over PIL_LIMIT_TEXT_BYTES). Time and memory are linear
- *                in n for every input. */
+ *   Errors       E_UTF8 (error_offset), E_NOMEM, E_LIMIT (text over PIL_LIMIT_TEXT_BYTES, or over
+ *                PIL_LIMIT_NORMALIZED_BYTES when normalized), E_ARG (max_tokens below the number of special ids).
+ *                Time and memory are linear in n for every input. text may be NULL when n is 0. */
 pillion_status pil_tokenizer_encode(const pil_tokenizer *t, pil_token_scratch *s, const char *text, size_t n,
                                     size_t max_tokens, bool add_special, pil_tokens *out, pillion_error *err);
 

@@ -14,7 +14,7 @@
 
 #define BLOCK 256u
 #define OPEN_BLOCKS 16u
-#define UNITS_MAX (1u << 28)
+#define UNITS_MAX (1u << 26) /* 256 MiB */
 #define UNUSED (1u << 31) /* no byte equals this label */
 #define HAS_LEAF (1u << 8)
 

@@ -49,7 +49,7 @@ typedef struct pil_trie_key {
 } pil_trie_key;
 
 /* Appends the units to out. Sorts keys; of equal keys the one with the higher value stays. E_NOMEM, E_LIMIT (out's
- * limit, or more than 2^28 units). */
+ * limit, or more than 2^26 units). */
 pillion_status pil_trie_build(pil_buf *out, pil_trie_key *keys, size_t n);
 
 #endif
