@@ -25,9 +25,9 @@ typedef struct pil_tokenizer pil_tokenizer;
 pillion_status pil_tokenizer_compile(pil_buf *out, const char *json, size_t json_bytes, pillion_error *err);
 
 /* Opens a blob in place: borrowed until close, 64-byte aligned. Takes some tens of microseconds: header, settings,
- * steps and added tokens are checked now (E_FORMAT), indices in the large arrays when they are followed, so that a hostile
- * blob may give other ids but never a crash or an id out of range. E_ARG (not aligned), E_NOMEM. out is given, NULL on
- * failure. */
+ * steps and added tokens are checked now (E_FORMAT), indices in the large arrays when they are followed, so that a
+ * hostile blob may give other ids but never a crash or an id out of range. E_ARG (not aligned), E_NOMEM. out is given,
+ * NULL on failure. */
 pillion_status pil_tokenizer_open(pil_tokenizer **out, const void *blob, size_t blob_bytes, pillion_error *err);
 void pil_tokenizer_close(pil_tokenizer *t); /* accepts NULL */
 
