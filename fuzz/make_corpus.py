@@ -77,3 +77,52 @@ for place in range(0, 2900, 101):  # the tokenizer's tables
     COMPILED[f"tables-{place}"] = changes(3, (HEADER + place, 0x7F))
 for name, data in COMPILED.items():
     put("compiled", name, data)
+
+POST = "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HTTP = {
+    "get": "GET /health?a=b HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+    "post": POST + 'Content-Length: 15\r\n\r\n{"texts":["a"]}',
+    "chunked": POST + 'Transfer-Encoding: chunked\r\n\r\n9\r\n{"texts":\r\n6;x=y\r\n["\u00e9"]\r\n1\r\n}\r\n0\r\nT: v\r\n\r\n',
+    "absolute": "GET http://localhost:1/info?x HTTP/1.1\r\nHost: localhost:1\r\nExpect: 100-continue\r\n\r\n",
+    "smuggled": POST + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+    "upgrade": "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    "fields": 'application/json\n{"texts":["a",1],"path":2,"normalize":"maybe","pooling":"sum","batch_size":" 1_6.0 "}',
+    "types": 'application/x+json; q=1\n{"texts":[],"normalize":1.0,"batch_size":-129,"pooling":null}',
+    "broken": 'application/json\n{"texts":["\\u00e9",}',
+    "form": "application/x-www-form-urlencoded\ntexts=a",
+}
+for name, text in HTTP.items():
+    put("http", name, text.encode())
+
+
+def frame_string(text):
+    return struct.pack("<I", len(text)) + text
+
+
+NONE = struct.pack("<I", 0xFFFFFFFF)
+
+
+def frame_item(status=0, tokens=2, values=(), ids=(), strings=(), text=NONE):
+    head = struct.pack("<iIIIQIII", status, 0, tokens, tokens, 0, len(values), len(ids), len(strings)) + text
+    head += bytes(-len(head) % 4)
+    return head + struct.pack(f"<{len(values)}f{len(ids)}i", *values, *ids) + b"".join(map(frame_string, strings))
+
+
+FRAMES = {
+    "request": bytes([0]) + bytes([1, 0, 0, 0]) + NONE + struct.pack("<II", 2, 0) + frame_string(b"hey!")
+               + struct.pack("<II2i", 1, 2, 101, 102),
+    "request-prompt": bytes([0]) + bytes([3, 1, 2, 1]) + frame_string(b"query") + struct.pack("<II", 1, 0)
+                      + frame_string(b"a"),
+    "reply-embed": bytes([1]) + struct.pack("<iI", 0, 1) + frame_item(values=(0.5, -1)),
+    "reply-nan": bytes([1]) + struct.pack("<iI", 0, 1) + frame_item(values=(0.5, float("nan"))),
+    "reply-tokens": bytes([1 + 4 * 1]) + struct.pack("<iI", 0, 1) + frame_item(values=(1, 2), ids=(3, 4)),
+    "reply-tokenize": bytes([1 + 4 * 2]) + struct.pack("<iI", 0, 1) + frame_item(ids=(3, 4), strings=(b"a", b"##b")),
+    "reply-decode": bytes([1 + 4 * 3]) + struct.pack("<iI", 0, 1) + frame_item(tokens=0, text=frame_string(b"text")),
+    "reply-failed-items": bytes([1 + 4 * 5]) + struct.pack("<iI", 0, 2) + frame_item(-7) + frame_item(values=(1, 1)),
+    "reply-refused": bytes([1]) + struct.pack("<iI", -2, 0),
+    "ready": bytes([2]) + struct.pack("<III", 384, 384, 256) + frame_string(b"{}") + frame_string(b"full"),
+    "failed": bytes([3]) + struct.pack("<i", -5) + frame_string(b"not a model"),
+    "header": bytes([3]) + struct.pack("<IHHQ", 16, 1, 4, 7),
+}
+for name, data in FRAMES.items():
+    put("frame", name, data)

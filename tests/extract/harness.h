@@ -23,32 +23,11 @@
 #include "sandbox/sandbox.h"
 #include "support/files.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define HIDDEN_THREAD 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HIDDEN_THREAD 1
-#endif
-#endif
-#ifndef HIDDEN_THREAD
-#define HIDDEN_THREAD 0
-#endif
-
 typedef struct answer {
     int status; /* exit status; 128 + the signal of a child that was killed */
     pil_json *root;
     double ms;
 } answer;
-
-static inline void skip_with(const char *why) {
-    print_message("skipped: %s\n", why);
-    skip();
-}
-
-/* ThreadSanitizer keeps a thread of its own, which the cage rightly refuses. */
-static inline void need_one_thread(void) {
-    if (HIDDEN_THREAD) skip_with("this sanitizer keeps a second thread");
-}
 
 /* A file without a name that holds these bytes, open for reading only. */
 static inline int document_of(const void *bytes, size_t n) {

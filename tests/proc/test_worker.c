@@ -286,6 +286,7 @@ static void a_model_that_cannot_be_opened_is_told(void **state) {
 
 static void a_caged_worker_computes_the_same(void **state) {
     (void)state;
+    need_one_thread();
     pillion_run_options opt;
     pillion_run_options_init(&opt);
     const pillion_input in = {.text = "the cat sat on the mat", .text_bytes = 22};

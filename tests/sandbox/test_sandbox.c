@@ -20,27 +20,6 @@
 #include "support/test.h"
 #include "support/tiny_model.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define HIDDEN_THREAD 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HIDDEN_THREAD 1
-#endif
-#endif
-#ifndef HIDDEN_THREAD
-#define HIDDEN_THREAD 0
-#endif
-
-static void skip_with(const char *why) {
-    print_message("skipped: %s\n", why);
-    skip();
-}
-
-/* ThreadSanitizer keeps a thread of its own, which the cage rightly refuses. */
-static void need_one_thread(void) {
-    if (HIDDEN_THREAD) skip_with("this sanitizer keeps a second thread");
-}
-
 /* Runs body in a forked child; gives its exit status, or 128 + the signal that ended it. */
 static int in_child(int (*body)(void *ud), void *ud) {
     fflush(NULL);

@@ -1,4 +1,4 @@
-/* test.h - cmocka with the headers it needs in front of it, and one assertion all rooms use. */
+/* test.h - cmocka with the headers it needs in front of it, and the assertions and reasons to skip that rooms share. */
 #ifndef PIL_TESTS_TEST_H
 #define PIL_TESTS_TEST_H
 
@@ -11,6 +11,17 @@
 #include <cmocka.h>
 
 #include "pillion/pillion.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define HIDDEN_THREAD 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HIDDEN_THREAD 1
+#endif
+#endif
+#ifndef HIDDEN_THREAD
+#define HIDDEN_THREAD 0
+#endif
 
 /* The call must succeed; err is its pillion_error. */
 #define assert_ok(call, err)                                                                                  \
@@ -25,5 +36,15 @@
         if ((err).code != (wanted) || !strstr((err).text, (part)))                                            \
             fail_msg("wanted code %d and \"%s\", got %d: \"%s\"", (wanted), (part), (err).code, (err).text);  \
     } while (0)
+
+static inline void skip_with(const char *why) {
+    print_message("skipped: %s\n", why);
+    skip();
+}
+
+/* ThreadSanitizer keeps a thread of its own, which the cage rightly refuses. */
+static inline void need_one_thread(void) {
+    if (HIDDEN_THREAD) skip_with("this sanitizer keeps a second thread");
+}
 
 #endif
