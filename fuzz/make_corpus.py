@@ -82,7 +82,8 @@ POST = "POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/jso
 HTTP = {
     "get": "GET /health?a=b HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.0\r\n\r\n",
     "post": POST + 'Content-Length: 15\r\n\r\n{"texts":["a"]}',
-    "chunked": POST + 'Transfer-Encoding: chunked\r\n\r\n9\r\n{"texts":\r\n6;x=y\r\n["\u00e9"]\r\n1\r\n}\r\n0\r\nT: v\r\n\r\n',
+    "chunked": POST + "Transfer-Encoding: chunked\r\n\r\n"
+               + '9\r\n{"texts":\r\n6;x=y\r\n["\u00e9"]\r\n1\r\n}\r\n0\r\nT: v\r\n\r\n',
     "absolute": "GET http://localhost:1/info?x HTTP/1.1\r\nHost: localhost:1\r\nExpect: 100-continue\r\n\r\n",
     "smuggled": POST + "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
     "upgrade": "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
