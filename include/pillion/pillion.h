@@ -62,7 +62,11 @@ extern "C" {
     X(E_CANCELLED, -10, "cancelled")                                             \
     X(E_STALE, -11, "compiled file does not belong to its source any more")      \
     X(E_NUMERIC, -12, "result is not a finite vector")                           \
-    X(E_INTERNAL, -13, "internal error")
+    X(E_INTERNAL, -13, "internal error")                                         \
+    X(E_POISON, -14, "text makes the engine crash and is set aside")             \
+    X(E_DEADLINE, -15, "not computed in time")                                   \
+    X(E_LOST, -16, "too many workers died under this request; try again")        \
+    X(E_UNAVAILABLE, -17, "no worker can be started")
 
 typedef enum pillion_status {
 #define PILLION_STATUS_ENUM(name, value, text) PILLION_##name = value,

@@ -234,12 +234,12 @@ static pillion_status start(serve *s, pillion_error *err) {
     pil_return_large_blocks();
     pillion_status st = pil_loop_create(&s->loop, err);
     if (!st) st = pil_server_create(&s->server, s->loop, &so, err);
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP}; /* before anybody can know that we are here */
+    for (size_t i = 0; !st && i < sizeof signals / sizeof *signals; i++)
+        st = pil_loop_signal(s->loop, signals[i], on_signal, s, err);
     if (!st) st = listen_all(s, err);
     if (!st) progress(s, "model_cached", "");
     if (!st) st = start_pool(s, err);
-    if (!st) st = pil_loop_signal(s->loop, SIGTERM, on_signal, s, err);
-    if (!st) st = pil_loop_signal(s->loop, SIGINT, on_signal, s, err);
-    if (!st) st = pil_loop_signal(s->loop, SIGHUP, on_signal, s, err);
     if (!st && v->with_parent) {
         s->parent_timer = pil_timer_create(s->loop, on_parent_poll, s);
         if (s->parent_timer) pil_timer_start(s->parent_timer, PARENT_POLL_MS, PARENT_POLL_MS);

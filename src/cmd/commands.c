@@ -63,7 +63,11 @@ int pil_exit_of(pillion_status st) {
     case PILLION_E_NOMEM:
     case PILLION_E_IO:
     case PILLION_E_NUMERIC:
-    case PILLION_E_INTERNAL: return PIL_EXIT_FAILURE;
+    case PILLION_E_INTERNAL:
+    case PILLION_E_POISON:
+    case PILLION_E_DEADLINE:
+    case PILLION_E_LOST:
+    case PILLION_E_UNAVAILABLE: return PIL_EXIT_FAILURE;
     }
     return PIL_EXIT_FAILURE;
 }

@@ -124,6 +124,10 @@ void pil_sidecar_info(pil_exchange *x) {
 static const char *words_for(pillion_status st, const char **type) {
     switch (st) {
     case PILLION_E_INTERNAL: *type = "worker_died"; return "Computing this text ended its worker process";
+    case PILLION_E_POISON: *type = "text_set_aside"; return "Computing this text ends its worker process: set aside";
+    case PILLION_E_DEADLINE: *type = "deadline_exceeded"; return "This text was not computed in time";
+    case PILLION_E_LOST: *type = "workers_lost"; return "Too many workers died under this request; try again";
+    case PILLION_E_UNAVAILABLE: *type = "unavailable"; return "No worker can be started";
     case PILLION_E_NUMERIC: *type = "numeric_error"; return "The model's answer to this text is not a finite vector";
     case PILLION_E_NOMEM: *type = "out_of_memory"; return "Not enough memory for this text";
     case PILLION_E_TOO_LONG:

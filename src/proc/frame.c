@@ -167,7 +167,7 @@ static const void *get_array(pil_cursor *c, uint32_t count) {
 /* A frame is padded to 4 bytes and holds nothing else. */
 static bool at_end(const pil_cursor *c) { return !c->failed && c->len - c->at < 4; }
 
-static bool is_status(int32_t v) { return v <= 0 && v >= PILLION_E_INTERNAL; }
+static bool is_status(int32_t v) { return v <= 0 && v >= PILLION_E_UNAVAILABLE; }
 
 pillion_status pil_frame_get_header(pil_frame_header *out, const void *bytes, size_t payload_bytes_max,
                                     pillion_error *err) {

@@ -433,7 +433,7 @@ static void on_prepare_line(pil_pool *p, const char *line, size_t n) {
         p->file = strdup(path);
     } else if (error) {
         int64_t status = pil_json_int_or(pil_json_get(error, "status"), PILLION_E_INTERNAL);
-        if (status >= 0 || status < PILLION_E_INTERNAL) status = PILLION_E_INTERNAL;
+        if (status >= 0 || status < PILLION_E_UNAVAILABLE) status = PILLION_E_INTERNAL;
         fail_pool(p, (pillion_status)status,
                   pil_json_string_or(pil_json_get(error, "text"), "the model cannot be compiled"));
     } else {
