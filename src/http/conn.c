@@ -312,7 +312,8 @@ bool pil_conn_drain(pil_server *server) {
     bool done = true;
     for (pil_conn *c = server->conns, *next; c; c = next) {
         next = c->next;
-        if (c->state == CONN_READING && pil_http_parser_is_idle(c->parser)) pil_conn_close(c);
+        bool idle = c->state == CONN_READING && pil_http_parser_is_idle(c->parser);
+        if (idle && !server->has_successor) pil_conn_close(c);
         else if (c->state != CONN_LINGERING) done = false;
     }
     return done;

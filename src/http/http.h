@@ -39,8 +39,17 @@ void pil_server_model_changed(pil_server *s);
 pillion_status pil_server_listen(pil_server *s, const char *host, unsigned port, const char *path,
                                  const pil_listener **listener, bool *in_use, pillion_error *err);
 
+/* Listens on a socket that is open already; see pil_listener_adopt(). */
+pillion_status pil_server_adopt(pil_server *s, int fd, bool owns_path, const pil_listener **listener,
+                                pillion_error *err);
+/* The listeners in the order in which they were opened; NULL beyond the last. Borrowed until the drain. */
+const pil_listener *pil_server_listener(const pil_server *s, size_t i);
+
 /* Stops listening, closes idle connections, and calls on_drained (once, from the loop) when the last request is
  * answered or drain_ms have passed; what is not answered by then gets a 503. */
 void pil_server_drain(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud);
+/* The same for the sake of a successor that listens on the same sockets: those stay open with it. A connection that is
+ * idle gets one more answer, which ends it, unless the time is over before: no client meets a closed door. */
+void pil_server_hand_over(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud);
 
 #endif

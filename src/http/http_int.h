@@ -31,7 +31,7 @@ struct pil_server {
     pil_timer *sweep; /* runs while there are connections */
     pil_document *documents; /* running, then waiting, in the order in which they came */
     size_t documents_running;
-    bool draining;
+    bool draining, has_successor; /* a successor: idle connections get one more answer */
     uint64_t drain_end_ms;
     pil_timer *drain_timer;
     void (*on_drained)(void *ud);

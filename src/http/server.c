@@ -92,12 +92,39 @@ pillion_status pil_server_listen(pil_server *s, const char *host, unsigned port,
     return PILLION_OK;
 }
 
-void pil_server_drain(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud) {
+pillion_status pil_server_adopt(pil_server *s, int fd, bool owns_path, const pil_listener **listener,
+                                pillion_error *err) {
+    *listener = NULL;
+    if (s->n_listeners == PIL_LISTENERS_MAX)
+        return pil_err_set(err, PILLION_E_LIMIT, "more than %d addresses to listen on", PIL_LISTENERS_MAX);
+    pil_listener *l;
+    pillion_status st = pil_listener_adopt(&l, s->loop, fd, owns_path, on_accept, s, err);
+    if (st) return st;
+    s->listeners[s->n_listeners++] = l;
+    *listener = l;
+    return PILLION_OK;
+}
+
+const pil_listener *pil_server_listener(const pil_server *s, size_t i) {
+    return i < s->n_listeners ? s->listeners[i] : NULL;
+}
+
+static void drain(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud) {
     s->draining = true;
     s->on_drained = on_drained;
     s->drain_ud = ud;
     s->drain_end_ms = pil_loop_now_ms(s->loop) + drain_ms;
-    for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
     s->n_listeners = 0;
     pil_timer_start(s->drain_timer, 0, DRAIN_STEP_MS);
+}
+
+void pil_server_drain(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud) {
+    for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
+    drain(s, drain_ms, on_drained, ud);
+}
+
+void pil_server_hand_over(pil_server *s, uint64_t drain_ms, void (*on_drained)(void *ud), void *ud) {
+    for (size_t i = 0; i < s->n_listeners; i++) pil_listener_leave(s->listeners[i]);
+    s->has_successor = true;
+    drain(s, drain_ms, on_drained, ud);
 }

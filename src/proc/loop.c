@@ -71,9 +71,16 @@ struct pil_listener {
     pil_loop *loop;
     pil_accept_fn fn;
     void *ud;
-    bool closed, is_unix;
+    bool closed, is_unix, owns_path;
     unsigned port;
     char host[256];
+};
+
+struct pil_watch {
+    uv_poll_t handle; /* first */
+    void (*fn)(void *ud);
+    void *ud;
+    bool closed;
 };
 
 struct pil_child {
@@ -342,13 +349,34 @@ static bool is_dead_socket(const char *path) {
     return refused;
 }
 
+/* libuv would remove the file whenever it closes the socket, also when a successor listens on it: hence by hand. */
 static int listen_unix(pil_listener *l, const char *path) {
-    if (strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path) return UV_ENAMETOOLONG;
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof a.sun_path) return UV_ENAMETOOLONG;
+    memcpy(a.sun_path, path, strlen(path));
     if (is_dead_socket(path)) unlink(path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return uv_translate_sys_error(errno);
     mode_t old = umask(0177); /* the file must never be open to others, not even between bind and chmod */
-    int e = uv_pipe_bind(&l->uv.pipe, path);
+    int e = bind(fd, (struct sockaddr *)&a, sizeof a) == 0 ? 0 : uv_translate_sys_error(errno);
     umask(old);
+    l->owns_path = e == 0;
+    if (!e) e = uv_pipe_open(&l->uv.pipe, fd);
+    if (e) close(fd);
     return e;
+}
+
+static pil_listener *listener_create(pil_loop *loop, bool is_unix, pil_accept_fn fn, void *ud) {
+    pil_listener *l = calloc(1, sizeof *l);
+    if (!l) return NULL;
+    l->loop = loop;
+    l->fn = fn;
+    l->ud = ud;
+    l->is_unix = is_unix;
+    if (is_unix) uv_pipe_init(&loop->uv, &l->uv.pipe, 0);
+    else uv_tcp_init(&loop->uv, &l->uv.tcp);
+    l->uv.handle.data = l;
+    return l;
 }
 
 pillion_status pil_listener_open(pil_listener **out, pil_loop *loop, const char *host, unsigned port, const char *path,
@@ -360,31 +388,58 @@ pillion_status pil_listener_open(pil_listener **out, pil_loop *loop, const char 
         pillion_status st = resolve(loop, host, port, &address, err);
         if (st) return st;
     }
-    pil_listener *l = calloc(1, sizeof *l);
+    pil_listener *l = listener_create(loop, path != NULL, fn, ud);
     if (!l) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
-    l->loop = loop;
-    l->fn = fn;
-    l->ud = ud;
-    l->is_unix = path != NULL;
-    int e = path ? uv_pipe_init(&loop->uv, &l->uv.pipe, 0) : uv_tcp_init(&loop->uv, &l->uv.tcp);
-    l->uv.handle.data = l;
-    if (!e) e = path ? listen_unix(l, path) : uv_tcp_bind(&l->uv.tcp, (struct sockaddr *)&address, 0);
+    int e = path ? listen_unix(l, path) : uv_tcp_bind(&l->uv.tcp, (struct sockaddr *)&address, 0);
+    if (path) snprintf(l->host, sizeof l->host, "%s", path);
     if (!e) e = uv_listen(&l->uv.stream, BACKLOG, on_connection);
     if (e) {
-        l->closed = true;
-        uv_close(&l->uv.handle, on_closed);
+        pil_listener_close(l);
         *in_use = e == UV_EADDRINUSE;
         char where[320];
         if (path) snprintf(where, sizeof where, "cannot listen on %.200s", path);
         else snprintf(where, sizeof where, "cannot listen on %.200s:%u", host, port);
         return uv_error(err, where, e);
     }
-    if (path) {
-        snprintf(l->host, sizeof l->host, "%s", path);
-    } else {
+    if (!path) {
         int n = sizeof address;
         uv_tcp_getsockname(&l->uv.tcp, (struct sockaddr *)&address, &n);
         l->port = name_of(&address, l->host, sizeof l->host);
+    }
+    *out = l;
+    return PILLION_OK;
+}
+
+pillion_status pil_listener_adopt(pil_listener **out, pil_loop *loop, int fd, bool owns_path, pil_accept_fn fn,
+                                  void *ud, pillion_error *err) {
+    *out = NULL;
+    struct sockaddr_storage address = {0};
+    socklen_t n = sizeof address, option_bytes = sizeof(int);
+    int listens = 0;
+    bool known = getsockname(fd, (struct sockaddr *)&address, &n) == 0 &&
+                 getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &option_bytes) == 0 && listens;
+    sa_family_t family = address.ss_family;
+    known = known && (family == AF_INET || family == AF_INET6 || family == AF_UNIX);
+    pil_listener *l = known ? listener_create(loop, family == AF_UNIX, fn, ud) : NULL;
+    if (!l) {
+        close(fd);
+        return known ? pil_err_set(err, PILLION_E_NOMEM, "out of memory")
+                     : pil_err_set(err, PILLION_E_ARG, "descriptor %d is not a listening socket", fd);
+    }
+    if (l->is_unix) {
+        const struct sockaddr_un *un = (const struct sockaddr_un *)&address;
+        size_t path_bytes = n - offsetof(struct sockaddr_un, sun_path);
+        snprintf(l->host, sizeof l->host, "%.*s", (int)path_bytes, un->sun_path); /* abstract: "" */
+        l->owns_path = owns_path && l->host[0];
+    } else {
+        l->port = name_of(&address, l->host, sizeof l->host);
+    }
+    int e = l->is_unix ? uv_pipe_open(&l->uv.pipe, fd) : uv_tcp_open(&l->uv.tcp, fd);
+    if (e) close(fd); /* otherwise closing the handle does it */
+    else e = uv_listen(&l->uv.stream, BACKLOG, on_connection);
+    if (e) {
+        pil_listener_leave(l);
+        return uv_error(err, "cannot listen on a socket that was handed over", e);
     }
     *out = l;
     return PILLION_OK;
@@ -394,10 +449,53 @@ const char *pil_listener_host(const pil_listener *l) { return l->host; }
 unsigned pil_listener_port(const pil_listener *l) { return l->port; }
 bool pil_listener_is_unix(const pil_listener *l) { return l->is_unix; }
 
-void pil_listener_close(pil_listener *l) {
+int pil_listener_fd(const pil_listener *l) {
+    uv_os_fd_t fd;
+    return uv_fileno(&l->uv.handle, &fd) == 0 ? fd : -1;
+}
+
+void pil_listener_leave(pil_listener *l) {
     if (!l || l->closed) return;
     l->closed = true;
     uv_close(&l->uv.handle, on_closed);
+}
+
+void pil_listener_close(pil_listener *l) {
+    if (l && !l->closed && l->owns_path) unlink(l->host);
+    pil_listener_leave(l);
+}
+
+/* ── Descriptors that are not streams ───────────────────────────────────────────────────────────────────────── */
+
+static void on_watch(uv_poll_t *h, int status, int events) {
+    (void)status, (void)events; /* an error shows when the owner reads */
+    pil_watch *w = h->data;
+    if (!w->closed) w->fn(w->ud);
+}
+
+pillion_status pil_watch_create(pil_watch **out, pil_loop *l, int fd, void (*fn)(void *ud), void *ud,
+                                pillion_error *err) {
+    *out = NULL;
+    pil_watch *w = calloc(1, sizeof *w);
+    if (!w) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    int e = uv_poll_init(&l->uv, &w->handle, fd);
+    if (e) { /* nothing of the handle is in the loop */
+        free(w);
+        return uv_error(err, "cannot wait for a descriptor", e);
+    }
+    w->handle.data = w;
+    w->fn = fn;
+    w->ud = ud;
+    uv_poll_start(&w->handle, UV_READABLE | UV_DISCONNECT, on_watch);
+    uv_unref((uv_handle_t *)&w->handle);
+    *out = w;
+    return PILLION_OK;
+}
+
+void pil_watch_destroy(pil_watch *w) {
+    if (!w || w->closed) return;
+    w->closed = true;
+    uv_close((uv_handle_t *)&w->handle, on_closed);
 }
 
 /* ── Children ───────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -87,7 +87,26 @@ pillion_status pil_listener_open(pil_listener **out, pil_loop *l, const char *ho
 const char *pil_listener_host(const pil_listener *l);
 unsigned pil_listener_port(const pil_listener *l);
 bool pil_listener_is_unix(const pil_listener *l);
-void pil_listener_close(pil_listener *l); /* accepts NULL; a Unix socket's file is removed */
+/* Listens on a socket that is open and listens already: a service manager's, or that of the server before us.
+ *   fd         taken, also on failure.
+ *   owns_path  the file of a Unix socket is ours to remove when we close it.
+ *   Errors     E_ARG (not a listening TCP or Unix stream socket), E_IO, E_NOMEM. */
+pillion_status pil_listener_adopt(pil_listener **out, pil_loop *l, int fd, bool owns_path, pil_accept_fn fn, void *ud,
+                                  pillion_error *err);
+int pil_listener_fd(const pil_listener *l); /* borrowed: to be handed to a successor */
+void pil_listener_close(pil_listener *l);   /* accepts NULL; a Unix socket's file is removed */
+/* Closes it here, while somebody else goes on with the same socket: the file of a Unix socket stays. */
+void pil_listener_leave(pil_listener *l);
+
+/* ── Descriptors that are not streams ───────────────────────────────────────────────────────────────────────── */
+
+typedef struct pil_watch pil_watch;
+/* Calls fn whenever fd can be read or its other side has ended. Does not keep the loop running.
+ *   fd      borrowed; stays open until pil_watch_destroy. It becomes non-blocking.
+ *   Errors  E_IO: a kind of file that cannot be waited for. E_NOMEM. */
+pillion_status pil_watch_create(pil_watch **out, pil_loop *l, int fd, void (*fn)(void *ud), void *ud,
+                                pillion_error *err);
+void pil_watch_destroy(pil_watch *w); /* accepts NULL */
 
 /* ── Children ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
