@@ -79,6 +79,9 @@ CODE = {".c", ".h", ".S", ".py", ".sh", ".cmake"}
 LEFTOVER = re.compile(r"\b(" + "|".join(("FIX" + "ME", "TO" + "DO", "XX" + "X", "HA" + "CK")) + r")\b")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(work|home|root|Users|workspace)/\w|\.\./" + r"shared\b")
 TYPEDEF_T = re.compile(r"^\s*typedef\b[^;{]*\b(\w+_t)\s*;|^}\s*(\w+_t)\s*;")
+# A path of this tree as comments name it: "tests/base/test_err.c", "src/http/parse.h", "tools/setup.sh".
+NAMED_PATH = re.compile(r"(?<![\w./*-])((?:src|tests|fuzz|tools|bench|docs|include|cmake)/"
+                        r"[\w/.-]*\w\.(?:c|h|S|py|sh|md|json|txt))\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
@@ -242,6 +245,13 @@ class Tree:
                 self.problem(name, number, f"{typedef.group(1) or typedef.group(2)}: POSIX owns names that end in _t")
         if in_src:
             self.check_opening(name)
+        self.check_named_paths(name)
+
+    def check_named_paths(self, name):
+        for number, line in enumerate(self.files[name].split("\n"), 1):
+            for path in NAMED_PATH.findall(line):
+                if path not in self.files:
+                    self.problem(name, number, f"names {path}, which does not exist")
 
     def check_opening(self, name):
         first = self.files[name].split("\n", 1)[0]
@@ -281,6 +291,8 @@ def self_test():
         ("src/http/a.c", "int a;\n" * 1000, "split the file"),
         ("src/http/unused.h", "", "nobody includes"),
         ("src/http/b.c", None, "a file opens with"),
+        ("src/http/a.c", "/* Tests: tests/http/test_gone.c. */\n", "names tests/http/test_gone.c"),
+        ("src/http/a.c", "/* See src/http/h_int.h, and \"/etc/src/x.c\". */\n", None),
     ]
     failed = 0
     for name, body, expected in cases:

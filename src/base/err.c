@@ -34,10 +34,3 @@ pillion_status pil_err_set(pillion_error *err, pillion_status code, const char *
     err->code = code;
     return code;
 }
-
-void pil_err_prefix(pillion_error *err, const char *prefix) {
-    if (!err || err->code == PILLION_OK) return;
-    pillion_error old = *err;
-    err->code = PILLION_OK;
-    pil_err_set(err, old.code, "%s: %s", prefix, old.text);
-}

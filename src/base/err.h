@@ -10,7 +10,4 @@
 __attribute__((format(printf, 3, 4))) pillion_status pil_err_set(pillion_error *err, pillion_status code,
                                                                  const char *fmt, ...);
 
-/* Puts "prefix: " in front of the text that err already holds; for a caller that knows the file or the field. */
-void pil_err_prefix(pillion_error *err, const char *prefix);
-
 #endif

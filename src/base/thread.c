@@ -91,8 +91,6 @@ void pil_team_destroy(pil_team *t) {
     free(t);
 }
 
-unsigned pil_team_threads(const pil_team *t) { return t->n_threads; }
-
 void pil_team_run(pil_team *t, size_t n_tasks, pil_team_fn fn, void *ud) {
     if (t->n_threads == 1 || n_tasks <= 1) {
         for (size_t i = 0; i < n_tasks; i++) fn(i, 0, ud);

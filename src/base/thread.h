@@ -14,7 +14,6 @@ typedef void (*pil_team_fn)(size_t task, unsigned thread, void *ud);
 /* n_threads >= 1, the calling thread included: n_threads - 1 threads are started and sleep until a run. */
 pillion_status pil_team_create(pil_team **out, unsigned n_threads, pillion_error *err);
 void pil_team_destroy(pil_team *t); /* accepts NULL */
-unsigned pil_team_threads(const pil_team *t);
 
 /* Runs fn for every task in [0, n_tasks), each exactly once, tasks handed out in order; returns when all are done.
  * Everything done in tasks happens before the return. */

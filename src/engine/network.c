@@ -2,8 +2,9 @@
  *
  * Invariant: after pil_network_create every pointer in pil_network is non-NULL where the configuration asks for it,
  *            has exactly the shape the configuration gives it, and is aligned to 64 bytes. The forward pass checks
- * nothing. Memory:    weights stay in the file; the network owns only its arrays of pointers and the expanded relative
- * bias. Tests:     tests/engine/test_network.c. */
+ *            nothing.
+ * Memory:    weights stay in the file; the network owns only its arrays of pointers and the expanded relative bias.
+ * Tests:     tests/engine/test_forward.c. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -2,7 +2,8 @@
  *
  * Source: Reimers and Gurevych, Sentence-BERT (arXiv:1908.10084), section 3, and the modules of sentence-transformers,
  *         whose order and constants are kept: several poolings are concatenated in the order cls, max, mean,
- * mean_sqrt_len, weightedmean, lasttoken; Normalize divides by max(norm, 1e-12). Tests:  tests/engine/test_pool.c. */
+ *         mean_sqrt_len, weightedmean, lasttoken; Normalize divides by max(norm, 1e-12).
+ * Tests:  tests/engine/test_forward.c. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>

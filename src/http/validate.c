@@ -5,7 +5,7 @@
  * Source:     the answers of FastAPI 0.115.5 with pydantic 2.9.2, measured; tests/http/sidecar_cases.json holds them.
  *             Where they and we differ: duplicate keys and lone surrogates are refused, nesting is bounded, the words
  *             of a JSON error are our own, numbers beyond 64 bits are clamped before they are compared.
- * Tests:      tests/http/test_validate.c, tests/http/test_sidecar.py, fuzz/fuzz_http.c. */
+ * Tests:      tests/http/test_sidecar.py, fuzz/fuzz_http.c. */
 #include "http/validate.h"
 
 #include <math.h>

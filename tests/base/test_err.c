@@ -13,18 +13,6 @@ static void the_first_error_wins_and_the_code_is_returned(void **state) {
     assert_int_equal(pil_err_set(NULL, PILLION_E_IO, "nobody listens"), PILLION_E_IO);
 }
 
-static void a_prefix_stands_in_front_of_an_error_and_of_nothing_else(void **state) {
-    (void)state;
-    pillion_error err = {0};
-    pil_err_prefix(&err, "x");
-    assert_string_equal(err.text, "");
-    pil_err_prefix(NULL, "x");
-    pil_err_set(&err, PILLION_E_IO, "broken");
-    pil_err_prefix(&err, "a%sb");
-    assert_string_equal(err.text, "a%sb: broken");
-    assert_int_equal(err.code, PILLION_E_IO);
-}
-
 static void control_characters_and_stray_bytes_become_question_marks(void **state) {
     (void)state;
     pillion_error err = {0};
@@ -54,7 +42,6 @@ static void a_text_too_long_is_cut_between_characters(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_error_wins_and_the_code_is_returned),
-        cmocka_unit_test(a_prefix_stands_in_front_of_an_error_and_of_nothing_else),
         cmocka_unit_test(control_characters_and_stray_bytes_become_question_marks),
         cmocka_unit_test(a_text_too_long_is_cut_between_characters),
     };
