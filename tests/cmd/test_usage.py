@@ -6,7 +6,7 @@ import unittest
 
 import cli
 
-COMMANDS = ["embed", "similarity", "tokenize", "show", "compile", "verify", "completion", "help"]
+COMMANDS = ["embed", "similarity", "tokenize", "show", "compile", "verify", "replay", "completion", "help"]
 
 
 def tool(name):

@@ -5,7 +5,7 @@ _pillion() {
     local words='' options='' files=''
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W 'embed similarity tokenize serve show compile verify completion help --help --version' -- "$cur"))
+        COMPREPLY=($(compgen -W 'embed similarity tokenize serve show compile verify replay completion help --help --version' -- "$cur"))
         return
     fi
     case ${COMP_WORDS[1]}:$prev in
@@ -50,6 +50,9 @@ _pillion() {
     compile:--precision) words='auto f32 bf16 int8' ;;
     verify:--model|verify:-m) files=1 ;;
     verify:--precision) words='auto f32 bf16 int8' ;;
+    replay:--model|replay:-m) files=1 ;;
+    replay:--precision) words='auto f32 bf16 int8' ;;
+    replay:--workers) return ;;
     *)
         case ${COMP_WORDS[1]} in
         embed) words='' options='--help --output --format --no-normalize --no-truncate --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
@@ -59,8 +62,9 @@ _pillion() {
         show) words='' options='--help --json --model --precision' files=1 ;;
         compile) words='' options='--help --name --precision --quiet' files=1 ;;
         verify) words='' options='--help --model --precision' files=1 ;;
+        replay) words='' options='--help --json --alone --model --precision --workers' files=1 ;;
         completion) words='bash zsh fish' options='--help' ;;
-        help) words='embed similarity tokenize serve show compile verify completion help' options='--help --man' ;;
+        help) words='embed similarity tokenize serve show compile verify replay completion help' options='--help --man' ;;
         esac
         [[ $cur == -* ]] && words=$options files='' ;;
     esac
