@@ -66,7 +66,7 @@ install: all ## into DESTDIR and PREFIX (/usr/local)
 	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
 
 clean: ## what builds have made; fetched models and libraries stay
-	@rm -rf build build-debug build-asan build-tsan build-coverage build-fuzz build-arm64
+	@rm -rf build build-debug build-asan build-tsan build-coverage build-fuzz build-faults build-arm64
 
 setup: ## packages, libraries and weights, as far as they are missing
 	@tools/setup.sh build

@@ -13,6 +13,12 @@ target_link_options(pil_options INTERFACE LINKER:-z,relro LINKER:-z,now LINKER:-
 set(CMAKE_C_FLAGS_RELEASE "-O2 -g")
 set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O1 -g")
 
+if(PILLION_FAULTS)
+  target_compile_definitions(pil_options INTERFACE PILLION_FAULTS)
+endif()
+if(PILLION_SANITIZE OR PILLION_COVERAGE)
+  target_compile_definitions(pil_options INTERFACE PIL_INSTRUMENTED) # a runtime that needs more than the program does
+endif()
 if(PILLION_SANITIZE)
   target_compile_options(pil_options INTERFACE
     -fsanitize=${PILLION_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)

@@ -1,6 +1,9 @@
 # One object library for each room of src/. A new .c file in a room is built without touching this file.
 function(pil_room name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
+  if(NOT PILLION_FAULTS)
+    list(REMOVE_ITEM sources ${CMAKE_SOURCE_DIR}/src/proc/fault.c) # faults on demand, for test builds only
+  endif()
   if(sources)
     add_library(room_${name} OBJECT ${sources})
     target_link_libraries(room_${name} PRIVATE pil_options ${ARGN})

@@ -24,13 +24,16 @@ static void take_request(pil_arena *arena, const void *payload, size_t n) {
     if (pil_frame_get_request(&r, arena, payload, n, NULL)) return;
     check(r.n >= 1 && r.op >= PILLION_OP_EMBED && r.op <= PILLION_OP_INFO);
     for (size_t i = 0; i < r.n; i++) {
+        touch(&r.tags[i], sizeof r.tags[i]);
         if (r.inputs[i].text) touch(r.inputs[i].text, r.inputs[i].text_bytes);
         else if (r.inputs[i].n_ids) touch(r.inputs[i].ids, r.inputs[i].n_ids * sizeof(int32_t));
     }
 }
 
 static void take_reply(pil_arena *arena, unsigned kind, const void *payload, size_t n) {
-    const pil_frame_expect expect = {.op = (pillion_op)(1 + kind % 5), .n = 1 + kind / 5 % 3, .dim = 2, .hidden = 1};
+    static const uint32_t tags[3] = {0, 1, 2};
+    const pil_frame_expect expect = {.op = (pillion_op)(1 + kind % 5), .n = 1 + kind / 5 % 3, .tags = tags, .dim = 2,
+                                     .hidden = 1};
     pil_frame_reply r;
     if (pil_frame_get_reply(&r, arena, &expect, payload, n, NULL)) return;
     check((r.status == PILLION_OK) == (r.items != NULL));

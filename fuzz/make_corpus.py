@@ -103,27 +103,29 @@ def frame_string(text):
 NONE = struct.pack("<I", 0xFFFFFFFF)
 
 
-def frame_item(status=0, tokens=2, values=(), ids=(), strings=(), text=NONE):
-    head = struct.pack("<iIIIQIII", status, 0, tokens, tokens, 0, len(values), len(ids), len(strings)) + text
+def frame_item(status=0, tokens=2, values=(), ids=(), strings=(), text=NONE, tag=0):
+    head = struct.pack("<IiIIIQIII", tag, status, 0, tokens, tokens, 0, len(values), len(ids), len(strings)) + text
     head += bytes(-len(head) % 4)
     return head + struct.pack(f"<{len(values)}f{len(ids)}i", *values, *ids) + b"".join(map(frame_string, strings))
 
 
 FRAMES = {
-    "request": bytes([0]) + bytes([1, 0, 0, 0]) + NONE + struct.pack("<II", 2, 0) + frame_string(b"hey!")
-               + struct.pack("<II2i", 1, 2, 101, 102),
-    "request-prompt": bytes([0]) + bytes([3, 1, 2, 1]) + frame_string(b"query") + struct.pack("<II", 1, 0)
+    "request": bytes([0]) + bytes([1, 0, 0, 0]) + NONE + struct.pack("<III", 2, 7, 0) + frame_string(b"hey!")
+               + struct.pack("<III2i", 8, 1, 2, 101, 102),
+    "request-prompt": bytes([0]) + bytes([3, 1, 2, 1]) + frame_string(b"query") + struct.pack("<III", 1, 7, 0)
                       + frame_string(b"a"),
     "reply-embed": bytes([1]) + struct.pack("<iI", 0, 1) + frame_item(values=(0.5, -1)),
     "reply-nan": bytes([1]) + struct.pack("<iI", 0, 1) + frame_item(values=(0.5, float("nan"))),
     "reply-tokens": bytes([1 + 4 * 1]) + struct.pack("<iI", 0, 1) + frame_item(values=(1, 2), ids=(3, 4)),
     "reply-tokenize": bytes([1 + 4 * 2]) + struct.pack("<iI", 0, 1) + frame_item(ids=(3, 4), strings=(b"a", b"##b")),
     "reply-decode": bytes([1 + 4 * 3]) + struct.pack("<iI", 0, 1) + frame_item(tokens=0, text=frame_string(b"text")),
-    "reply-failed-items": bytes([1 + 4 * 5]) + struct.pack("<iI", 0, 2) + frame_item(-7) + frame_item(values=(1, 1)),
+    "reply-failed-items": bytes([1 + 4 * 5]) + struct.pack("<iI", 0, 2) + frame_item(-7)
+                          + frame_item(values=(1, 1), tag=1),
+    "reply-other-text": bytes([1]) + struct.pack("<iI", 0, 1) + frame_item(values=(0.5, -1), tag=9),
     "reply-refused": bytes([1]) + struct.pack("<iI", -2, 0),
     "ready": bytes([2]) + struct.pack("<III", 384, 384, 256) + frame_string(b"{}") + frame_string(b"full"),
     "failed": bytes([3]) + struct.pack("<i", -5) + frame_string(b"not a model"),
-    "header": bytes([3]) + struct.pack("<IHHQ", 16, 1, 4, 7),
+    "header": bytes([3]) + struct.pack("<IHHQ", 16, 2, 4, 7),
 }
 for name, data in FRAMES.items():
     put("frame", name, data)

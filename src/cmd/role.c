@@ -1,6 +1,6 @@
 /* role.c - the program as a child of its own server: what its arguments mean. The work itself is in src/proc.
  *
- *     pillion --role=worker  --precision=N [--model=FILE]    without --model: the built-in model
+ *     pillion --role=worker  --precision=N [--model=FILE] [--nice=N]    without --model: the built-in model
  *     pillion --role=prepare --precision=N --source=DIRECTORY
  *
  * Tests: tests/http/test_server.py. */
@@ -27,10 +27,11 @@ static pillion_precision precision_of(int argc, char **argv) {
 }
 
 int pil_role_worker(int argc, char **argv) {
-    pil_child_begin();
+    const char *nice = value_of(argc, argv, "--nice");
+    pil_worker_begin(nice ? (int)strtol(nice, NULL, 10) : 0);
     pil_log_init(PIL_LOG_WARN, "worker");
     pil_worker_options o = {.file = value_of(argc, argv, "--model"), .precision = precision_of(argc, argv),
-                            .fd = PIL_WORKER_FD, .cage = true};
+                            .fd = PIL_WORKER_FD, .page_fd = PIL_WORKER_PAGE_FD, .cage = true};
     if (!o.file) o.memory = pil_builtin_model(&o.memory_bytes);
     int status = pil_worker_main(&o);
     _exit(status); /* caged: what runs at exit (leak checkers, coverage) may not do what it wants to */

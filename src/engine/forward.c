@@ -46,7 +46,8 @@ static void embed_sequence(const pil_network *n, const int32_t *ids, size_t toke
     }
 }
 
-static void attend(const pil_network *n, pil_scratch *s, const uint32_t *starts, size_t n_sequences) {
+static void attend(const pil_network *n, pil_scratch *s, const uint32_t *starts, size_t n_sequences,
+                   const pil_watch *watch) {
     const pil_config *c = &n->config;
     size_t h = c->hidden, d = h / c->heads, span = 2 * (size_t)c->max_tokens - 1;
     for (size_t i = 0; i < n_sequences; i++) {
@@ -67,11 +68,13 @@ static void attend(const pil_network *n, pil_scratch *s, const uint32_t *starts,
             };
             n->kernels->attention_f32(&a);
         }
+        pil_watch_beat(watch);
     }
 }
 
 /* In blocks of rows, so that the wide intermediate stays near the core. */
-static void feed_forward(const pil_network *n, pil_scratch *s, const pil_layer *layer, size_t tokens) {
+static void feed_forward(const pil_network *n, pil_scratch *s, const pil_layer *layer, size_t tokens,
+                         const pil_watch *watch) {
     const pil_config *c = &n->config;
     for (size_t at = 0; at < tokens; at += PIL_FFN_BLOCK) {
         size_t rows = tokens - at < PIL_FFN_BLOCK ? tokens - at : PIL_FFN_BLOCK;
@@ -80,11 +83,12 @@ static void feed_forward(const pil_network *n, pil_scratch *s, const pil_layer *
         pil_activate(n->kernels, c->activation, s->ffn, rows * c->ffn);
         linear(n->kernels, &layer->ffn_down, rows, s->ffn, x, x);
         norm(n, &layer->ffn_norm, x, rows);
+        pil_watch_beat(watch);
     }
 }
 
 pillion_status pil_network_forward(const pil_network *n, pil_scratch *s, const int32_t *ids, const uint32_t *starts,
-                                   size_t n_sequences, const volatile int *cancel, const float **hidden) {
+                                   size_t n_sequences, const pil_watch *watch, const float **hidden) {
     size_t tokens = starts[n_sequences];
     assert(tokens <= s->tokens_max);
     for (size_t i = 0; i < n_sequences; i++) {
@@ -94,13 +98,14 @@ pillion_status pil_network_forward(const pil_network *n, pil_scratch *s, const i
     }
     norm(n, &n->embedding_norm, s->x, tokens);
     for (uint32_t i = 0; i < n->config.layers; i++) {
-        if (cancel && *cancel) return PILLION_E_CANCELLED;
+        if (pil_watch_cancelled(watch)) return PILLION_E_CANCELLED;
+        pil_watch_beat(watch);
         const pil_layer *layer = &n->layers[i];
         linear(n->kernels, &layer->qkv, tokens, s->x, NULL, s->qkv);
-        attend(n, s, starts, n_sequences);
+        attend(n, s, starts, n_sequences, watch);
         linear(n->kernels, &layer->attention_out, tokens, s->context, s->x, s->x);
         norm(n, &layer->attention_norm, s->x, tokens);
-        feed_forward(n, s, layer, tokens);
+        feed_forward(n, s, layer, tokens, watch);
     }
     *hidden = s->x;
     return PILLION_OK;

@@ -77,6 +77,7 @@ typedef struct run {
     const pillion_input *in;
     size_t n;
     pillion_run_options opt;
+    pil_watch watch;
     const pil_prompt *prompt; /* NULL: none */
     size_t prompt_tokens;     /* left out of pooling */
     pillion_item *items;      /* [n] */
@@ -155,6 +156,10 @@ static void encode_input(size_t i, unsigned thread, void *ud) {
     pillion_item *item = &r->items[i];
     pil_tokens tokens = {0};
     if (atomic_load_explicit(&r->status, memory_order_relaxed)) return;
+    if (pil_watch_cancelled(&r->watch)) {
+        fail_run(r, PILLION_E_CANCELLED);
+        return;
+    }
     pillion_status st = r->in[i].text ? encode_text(r, lane, &r->in[i], &tokens) : take_ids(r, &r->in[i], &tokens);
     if (!st && r->op != PILLION_OP_TOKENIZE) st = check_ids(r, &tokens);
     if (!st && r->opt.truncate == PILLION_TRUNCATE_ERROR && tokens.n_all > tokens.n) st = PILLION_E_TOO_LONG;
@@ -170,6 +175,7 @@ static void encode_input(size_t i, unsigned thread, void *ud) {
     }
     if (!st && r->op == PILLION_OP_TOKENIZE) st = spell(r, lane, item);
     item->status = st;
+    pil_watch_beat(&r->watch);
     if (st == PILLION_E_NOMEM) fail_run(r, st);
 }
 
@@ -254,7 +260,7 @@ static void embed_batch(size_t b, unsigned thread, void *ud) {
     pil_lane *lane = &r->s->lanes[thread];
     size_t first = r->batches[b], end = r->batches[b + 1], n = 0;
     if (atomic_load_explicit(&r->status, memory_order_relaxed)) return;
-    if (r->opt.cancel && *r->opt.cancel) return fail_run(r, PILLION_E_CANCELLED);
+    if (pil_watch_cancelled(&r->watch)) return fail_run(r, PILLION_E_CANCELLED);
     size_t tokens = 0;
     for (size_t i = first; i < end; i++) tokens += r->items[i].status ? 0 : r->items[i].n_tokens;
     int32_t *ids = pil_arena_alloc(&lane->results, (tokens + 1) * sizeof *ids);
@@ -270,7 +276,7 @@ static void embed_batch(size_t b, unsigned thread, void *ud) {
     }
     const float *hidden;
     pillion_status st = n ? pil_network_forward(r->s->model->compiled.network, lane->scratch, ids, starts, n,
-                                                r->opt.cancel, &hidden)
+                                                &r->watch, &hidden)
                           : PILLION_OK;
     for (size_t i = first, k = 0; !st && i < end; i++) {
         if (r->items[i].status) continue;
@@ -357,6 +363,7 @@ pillion_status pillion_run(pillion_session *session, pillion_op op, const pillio
     run r = {.s = session, .op = op, .in = in, .n = op == PILLION_OP_INFO ? 1 : n};
     pillion_run_options_init(&r.opt);
     if (opt) r.opt = *opt;
+    r.watch = (pil_watch){.cancel = r.opt.cancel, .heartbeat = r.opt.heartbeat};
     pillion_status st = check_call(&r, err);
     if (!st) st = find_prompt(&r, err);
     if (st) return st;

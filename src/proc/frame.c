@@ -2,8 +2,8 @@
  *
  * Invariants: (1) nothing that was read is used before its length was compared with what is left (base/cursor.h).
  *             (2) counts are bounded by the bytes that must follow, before anything is allocated for them.
- *             (3) what pil_frame_get_reply() lets through is a well-formed answer to what was asked, and its
- *             vectors are finite.
+ *             (3) what pil_frame_get_reply() lets through is a well-formed answer to what was asked, item by item in
+ *             its order, and its vectors are finite.
  * Both ends are one program on one machine, so floats travel as their bytes; little-endian is asserted.
  * Tests: tests/proc/test_frame.c. */
 #include "proc/frame.h"
@@ -23,8 +23,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define NONE UINT32_MAX /* length of an optional string that is absent */
 #define INPUT_TEXT 0
 #define INPUT_IDS 1
-#define INPUT_BYTES_MIN 8 /* of one input and of one item, without their data */
-#define ITEM_BYTES_MIN 40
+#define INPUT_BYTES_MIN 12 /* of one input and of one item, without their data */
+#define ITEM_BYTES_MIN 44
 
 /* ── Writing ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -94,7 +94,8 @@ pillion_status pil_frame_put_request(pil_buf *out, pillion_op op, const pillion_
     return out->failed;
 }
 
-pillion_status pil_frame_put_input(pil_buf *out, const pillion_input *in) {
+pillion_status pil_frame_put_input(pil_buf *out, uint32_t tag, const pillion_input *in) {
+    put_u32(out, tag);
     put_u32(out, in->text ? INPUT_TEXT : INPUT_IDS);
     if (in->text) {
         put_string(out, in->text, in->text_bytes);
@@ -107,11 +108,12 @@ pillion_status pil_frame_put_input(pil_buf *out, const pillion_input *in) {
 }
 
 /* An item that failed travels as its status and counts alone. */
-static void put_item(pil_buf *out, const pillion_item *item) {
+static void put_item(pil_buf *out, uint32_t tag, const pillion_item *item) {
     const pillion_item failed = {.status = item->status, .truncated = item->truncated, .n_tokens = item->n_tokens,
                                  .n_tokens_all = item->n_tokens_all, .error_offset = item->error_offset};
     const pillion_item *it = item->status ? &failed : item;
     size_t n_ids = it->ids ? it->n_tokens : 0, n_strings = it->tokens ? it->n_tokens : 0;
+    put_u32(out, tag);
     put_u32(out, (uint32_t)it->status);
     put_u32(out, it->truncated);
     put_u32(out, it->n_tokens);
@@ -128,12 +130,12 @@ static void put_item(pil_buf *out, const pillion_item *item) {
 }
 
 pillion_status pil_frame_put_reply(pil_buf *out, uint64_t id, pillion_status status, const pillion_item *items,
-                                   size_t n) {
+                                   const uint32_t *tags, size_t n) {
     size_t mark;
     pil_frame_begin(out, PIL_FRAME_REPLY, id, &mark);
     put_u32(out, (uint32_t)status);
     put_u32(out, status ? 0 : (uint32_t)n);
-    for (size_t i = 0; !status && i < n; i++) put_item(out, &items[i]);
+    for (size_t i = 0; !status && i < n; i++) put_item(out, tags[i], &items[i]);
     return pil_frame_end(out, mark);
 }
 
@@ -212,7 +214,8 @@ pillion_status pil_frame_get_failed(pillion_error *why, const void *payload, siz
     return PILLION_OK;
 }
 
-static pillion_status get_input(pillion_input *in, pil_cursor *c, pillion_error *err) {
+static pillion_status get_input(pillion_input *in, uint32_t *tag, pil_cursor *c, pillion_error *err) {
+    *tag = pil_cursor_u32(c);
     uint32_t kind = pil_cursor_u32(c);
     *in = (pillion_input){0};
     if (kind == INPUT_TEXT) {
@@ -248,12 +251,14 @@ pillion_status pil_frame_get_request(pil_frame_request *out, pil_arena *arena, c
     out->options.skip_special = special;
     out->n = count;
     pillion_input *inputs = pil_arena_calloc(arena, count, sizeof *inputs);
+    uint32_t *tags = pil_arena_calloc(arena, count, sizeof *tags);
     char *name_copy = name ? pil_arena_strndup(arena, name, name_bytes) : NULL;
-    if (!inputs || (name && !name_copy)) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!inputs || !tags || (name && !name_copy)) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     out->options.prompt_name = name_copy;
     out->inputs = inputs;
+    out->tags = tags;
     for (uint32_t i = 0; i < count; i++) {
-        pillion_status st = get_input(&inputs[i], &c, err);
+        pillion_status st = get_input(&inputs[i], &tags[i], &c, err);
         if (st) return st;
     }
     return at_end(&c) ? PILLION_OK : bad(err, "length of request");
@@ -297,8 +302,9 @@ static bool is_vector(const float *v, size_t n) {
     return isfinite(sum) && sum > 0;
 }
 
-static pillion_status get_item(pillion_item *it, pil_arena *arena, const pil_frame_expect *expect, pil_cursor *c,
-                               pillion_error *err) {
+static pillion_status get_item(pillion_item *it, uint32_t tag, pil_arena *arena, const pil_frame_expect *expect,
+                               pil_cursor *c, pillion_error *err) {
+    if (pil_cursor_u32(c) != tag) return bad(err, "tag of item");
     int32_t status = (int32_t)pil_cursor_u32(c);
     if (!is_status(status)) return bad(err, "status of item");
     it->status = (pillion_status)status;
@@ -342,7 +348,7 @@ pillion_status pil_frame_get_reply(pil_frame_reply *out, pil_arena *arena, const
     out->items = pil_arena_calloc(arena, count, sizeof *out->items);
     if (!out->items) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     for (uint32_t i = 0; i < count; i++) {
-        pillion_status st = get_item(&out->items[i], arena, expect, &c, err);
+        pillion_status st = get_item(&out->items[i], expect->tags[i], arena, expect, &c, err);
         if (st) return st;
     }
     return at_end(&c) ? PILLION_OK : bad(err, "length of reply");

@@ -7,11 +7,12 @@
  *                                 string: what cages the worker, in the words of sandbox.h
  *     FAILED   worker -> server   i32 status, string: why the model cannot be served
  *     REQUEST  server -> worker   u8 op, normalize, truncate, skip_special; optional string prompt name; u32 n;
- *                                 n times: u32 kind (0 text, 1 ids), u32 count, bytes of the text or i32 ids
- *     REPLY    worker -> server   i32 status, u32 n (0 unless status is OK); n times: i32 status, u32 truncated,
- *                                 u32 n_tokens, u32 n_tokens_all, u64 error_offset, u32 n_values, u32 n_ids,
- *                                 u32 n_strings, optional string text, then values, ids, strings
- * A string is u32 bytes and the bytes; an optional one has 0xFFFFFFFF for "none". */
+ *                                 n times: u32 tag, u32 kind (0 text, 1 ids), u32 count, bytes of the text or i32 ids
+ *     REPLY    worker -> server   i32 status, u32 n (0 unless status is OK); n times: u32 tag, i32 status,
+ *                                 u32 truncated, u32 n_tokens, u32 n_tokens_all, u64 error_offset, u32 n_values,
+ *                                 u32 n_ids, u32 n_strings, optional string text, then values, ids, strings
+ * A string is u32 bytes and the bytes; an optional one has 0xFFFFFFFF for "none". A tag is a number that the server
+ * draws for each input; the item in its place must have it, so that an answer to another text is never taken for it. */
 #ifndef PIL_PROC_FRAME_H
 #define PIL_PROC_FRAME_H
 
@@ -20,7 +21,7 @@
 #include "pillion/pillion.h"
 
 #define PIL_FRAME_HEADER_BYTES 16
-#define PIL_FRAME_VERSION 1
+#define PIL_FRAME_VERSION 2
 
 typedef enum pil_frame_type {
     PIL_FRAME_READY = 1,
@@ -49,10 +50,10 @@ pillion_status pil_frame_put_ready(pil_buf *out, const pillion_info *info, const
 pillion_status pil_frame_put_failed(pil_buf *out, const pillion_error *why);
 /* Inside begin and end: the head, then n inputs. */
 pillion_status pil_frame_put_request(pil_buf *out, pillion_op op, const pillion_run_options *opt, size_t n);
-pillion_status pil_frame_put_input(pil_buf *out, const pillion_input *in);
-/* A whole frame. items are ignored unless status is OK. */
+pillion_status pil_frame_put_input(pil_buf *out, uint32_t tag, const pillion_input *in);
+/* A whole frame. items and tags, both [n], are ignored unless status is OK. */
 pillion_status pil_frame_put_reply(pil_buf *out, uint64_t id, pillion_status status, const pillion_item *items,
-                                   size_t n);
+                                   const uint32_t *tags, size_t n);
 
 /* Reading. Each takes a whole payload, aligned to 4; what it returns is borrowed from the payload and from arena.
  * E_FORMAT names the field that is wrong; E_NOMEM when the arena is exhausted. */
@@ -72,6 +73,7 @@ typedef struct pil_frame_request {
     pillion_op op;
     pillion_run_options options;
     const pillion_input *inputs; /* [n] */
+    const uint32_t *tags;        /* [n] */
     size_t n;
 } pil_frame_request;
 pillion_status pil_frame_get_request(pil_frame_request *out, pil_arena *arena, const void *payload, size_t n,
@@ -81,6 +83,7 @@ pillion_status pil_frame_get_request(pil_frame_request *out, pil_arena *arena, c
 typedef struct pil_frame_expect {
     pillion_op op;
     size_t n;             /* items */
+    const uint32_t *tags; /* [n] */
     uint32_t dim, hidden; /* from READY */
 } pil_frame_expect;
 typedef struct pil_frame_reply {

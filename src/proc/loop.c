@@ -512,8 +512,8 @@ pillion_status pil_child_start(pil_child **out, pil_loop *l, const pil_child_spe
     pil_child *c = calloc(1, sizeof *c);
     pil_stream *output = spec->out ? stream_create(l, true) : NULL;
     pil_stream *channel = spec->channel ? stream_create(l, true) : NULL;
-    uv_stdio_container_t stdio[4] = {{.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = 2},
-                                     {.flags = UV_IGNORE}};
+    uv_stdio_container_t stdio[5] = {{.flags = UV_IGNORE}, {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = 2},
+                                     {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = spec->shared_fd}};
     int e = c && (output || !spec->out) && (channel || !spec->channel) ? 0 : UV_ENOMEM;
     if (!e) {
         c->on_exit = spec->on_exit;
@@ -531,7 +531,7 @@ pillion_status pil_child_start(pil_child **out, pil_loop *l, const pil_child_spe
                                   .args = (char **)(uintptr_t)spec->argv,
                                   .env = (char **)(uintptr_t)spec->envp,
                                   .stdio = stdio,
-                                  .stdio_count = channel ? 4 : 3};
+                                  .stdio_count = !channel ? 3 : spec->shared_fd > 0 ? 5 : 4};
         e = uv_spawn(&l->uv, &c->handle, &o);
     }
     if (e) {

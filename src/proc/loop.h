@@ -120,6 +120,7 @@ typedef struct pil_child_spec {
     const char *const *envp; /* NULL-terminated */
     int stdin_fd;            /* the child's descriptor 0; -1: /dev/null */
     pil_stream **out;        /* receives the child's descriptor 1 for reading; NULL: its output goes to /dev/null */
+    int shared_fd;           /* becomes the child's descriptor 4, and stays ours as well; 0: none. Needs a channel */
     pil_stream **channel;    /* receives the other end of the child's descriptor 3, both ways; NULL: none */
     pil_exit_fn on_exit;
     void *ud;

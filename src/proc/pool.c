@@ -20,13 +20,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "proc/fault.h"
 #include "proc/frame.h"
+#include "proc/page.h"
 #include "proc/proc.h"
 
 #define BACKOFF_MIN_MS 100
@@ -48,6 +53,7 @@ typedef struct slot {
     pil_child *child; /* NULL once it has exited */
     int pid;
     pil_stream *stream; /* NULL once it is closed */
+    pil_page *page;     /* NULL while no process is there */
     pil_timer *timer;
     uint64_t backoff_ms;
     bool exited, ended; /* the process; its stream */
@@ -77,8 +83,9 @@ struct pil_pool {
     char *program, *directory, *file;
     pil_buf model; /* pillion_info as JSON, as the first worker told it; empty until then */
     pillion_precision precision;
-    char **env;
+    char **prepare_env, **worker_env;
     slot *slots; /* [info.workers] */
+    uint64_t tag_seed;     /* random */
     uint32_t start_deaths; /* since the beginning, while no worker was ever ready */
     pil_ticket *tickets;
     pil_timer *tick, *soon, *stop;
@@ -115,6 +122,14 @@ static void ticket_free(pil_pool *p, pil_ticket *t) {
     free(t);
 }
 
+/* The tag of input i of a batch: one that no worker can know before it is told (the finalizer of splitmix64). */
+static uint32_t tag_of(const pil_pool *p, uint64_t id, size_t i) {
+    uint64_t x = p->tag_seed + id * 0x9e3779b97f4a7c15u + i * 0xd1342543de82ef95u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return (uint32_t)(x >> 32);
+}
+
 /* Turns one batch into a frame and sends it. To a worker that is about to be gone nothing is sent: gone() takes the
  * batch back. */
 static void send_batch(pil_pool *p, const pil_batch *b) {
@@ -125,7 +140,7 @@ static void send_batch(pil_pool *p, const pil_batch *b) {
     pil_buf_init(&frame, PIL_LIMIT_FRAME_BYTES + PIL_FRAME_HEADER_BYTES);
     pil_frame_begin(&frame, PIL_FRAME_REQUEST, b->id, &mark);
     pil_frame_put_request(&frame, b->op, &b->options, b->n);
-    for (size_t i = 0; i < b->n; i++) pil_frame_put_input(&frame, pil_batch_input(b, i));
+    for (size_t i = 0; i < b->n; i++) pil_frame_put_input(&frame, tag_of(p, b->id, i), pil_batch_input(b, i));
     pillion_status st = pil_frame_end(&frame, mark);
     size_t n = frame.len;
     if (!st) st = pil_stream_write(s->stream, pil_buf_steal(&frame), n);
@@ -232,9 +247,13 @@ static pillion_status take_reply(slot *s, pillion_error *err) {
     if (!a) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     a->memory = s->payload;
     s->payload = NULL;
-    const pil_frame_expect expect = {.op = b->op, .n = b->n, .dim = p->info.dim, .hidden = p->info.hidden};
+    uint32_t *tags = pil_arena_calloc(&a->arena, b->n, sizeof *tags);
+    for (size_t i = 0; tags && i < b->n; i++) tags[i] = tag_of(p, b->id, i);
+    const pil_frame_expect expect = {.op = b->op, .n = b->n, .tags = tags, .dim = p->info.dim,
+                                     .hidden = p->info.hidden};
     pil_frame_reply r;
-    pillion_status st = pil_frame_get_reply(&r, &a->arena, &expect, a->memory, s->header.payload_bytes, err);
+    pillion_status st = tags ? PILLION_OK : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!st) st = pil_frame_get_reply(&r, &a->arena, &expect, a->memory, s->header.payload_bytes, err);
     if (!st) {
         s->answered = true;
         a->items = r.items;
@@ -346,6 +365,8 @@ static void gone(slot *s) {
     s->stream = NULL;
     free(s->payload);
     s->payload = NULL;
+    pil_page_unmap(s->page);
+    s->page = NULL;
     s->state = SLOT_ABSENT;
     if (p->stopping) {
         check_stopped(p);
@@ -384,24 +405,35 @@ static void on_worker_exit(int status, int term_signal, void *ud) {
     deliver(p);
 }
 
-static void start_worker(slot *s) {
+static pillion_status spawn(slot *s, pillion_error *err) {
     pil_pool *p = s->pool;
-    char precision[32], model[4200];
+    char precision[32], nice[32], model[4200];
     snprintf(precision, sizeof precision, "--precision=%d", (int)p->precision);
+    snprintf(nice, sizeof nice, "--nice=%d", PIL_WORKER_NICE);
     snprintf(model, sizeof model, "--model=%s", p->file ? p->file : "");
-    const char *const argv[] = {"pillion", "--role=worker", precision, p->file ? model : NULL, NULL};
+    int page_fd;
+    pillion_status st = pil_page_create(&s->page, &page_fd, err);
+    if (st) return st;
+    const char *const argv[] = {"pillion", "--role=worker", precision, nice, p->file ? model : NULL, NULL};
     const pil_child_spec spec = {.program = p->program,
                                  .argv = argv,
-                                 .envp = (const char *const *)p->env,
+                                 .envp = (const char *const *)p->worker_env,
                                  .stdin_fd = -1,
+                                 .shared_fd = page_fd,
                                  .channel = &s->stream,
                                  .on_exit = on_worker_exit,
                                  .ud = s};
+    st = pil_child_start(&s->child, p->loop, &spec, err);
+    close(page_fd);
+    return st;
+}
+
+static void start_worker(slot *s) {
     s->exited = s->ended = s->killed = s->answered = false;
     s->head_bytes = 0;
     s->state = SLOT_STARTING;
     pillion_error err = {0};
-    if (pil_child_start(&s->child, p->loop, &spec, &err)) {
+    if (spawn(s, &err)) {
         pil_log(PIL_LOG_ERROR, "worker not started", "worker=%u reason=\"%s\"", s->index, err.text);
         s->status = -1;
         s->term_signal = 0;
@@ -490,7 +522,7 @@ static pillion_status start_prepare(pil_pool *p, pillion_error *err) {
     const char *const argv[] = {"pillion", "--role=prepare", precision, source, NULL};
     const pil_child_spec spec = {.program = p->program,
                                  .argv = argv,
-                                 .envp = (const char *const *)p->env,
+                                 .envp = (const char *const *)p->prepare_env,
                                  .stdin_fd = -1,
                                  .out = &p->prepare_out,
                                  .on_exit = on_prepare_exit,
@@ -504,20 +536,28 @@ static pillion_status start_prepare(pil_pool *p, pillion_error *err) {
 
 /* ── Life of the pool ───────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Only what a child needs of our environment: where caches are, and how test builds report. Borrows from environ. */
-static char **child_environment(void) {
-    static const char *const kept[] = {"HOME=",          "XDG_CACHE_HOME=",    "TMPDIR=",
-                                       "PILLION_CPU=",   "LD_LIBRARY_PATH=",   "ASAN_OPTIONS=",
-                                       "UBSAN_OPTIONS=", "TSAN_OPTIONS=",      "LSAN_OPTIONS=",
-                                       "GCOV_PREFIX=",   "GCOV_PREFIX_STRIP=", "LLVM_PROFILE_FILE="};
-    char **env = calloc(sizeof kept / sizeof *kept + 1, sizeof *env);
+/* A worker knows nothing of our environment but which instructions to use. The child that compiles needs to know where
+ * caches are, and the runtime of a sanitizer or of coverage has its own needs. Borrows from environ. */
+static bool is_passed_on(const char *assignment, bool to_worker) {
+    static const char *const kept[] = {"HOME=", "XDG_CACHE_HOME=", "TMPDIR=", "LD_LIBRARY_PATH="};
+#ifdef PIL_INSTRUMENTED
+    static const char *const runtime[] = {"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=",     "LSAN_OPTIONS=",
+                                          "GCOV_PREFIX=",  "GCOV_PREFIX_", "LLVM_PROFILE_FILE="};
+    for (size_t i = 0; i < sizeof runtime / sizeof *runtime; i++)
+        if (strncmp(assignment, runtime[i], strlen(runtime[i])) == 0) return true;
+#endif
+    for (size_t i = 0; !to_worker && i < sizeof kept / sizeof *kept; i++)
+        if (strncmp(assignment, kept[i], strlen(kept[i])) == 0) return true;
+    return strncmp(assignment, "PILLION_CPU=", 12) == 0 || pil_fault_is_variable(assignment);
+}
+
+static char **environment_of(bool worker) {
     size_t n = 0;
-    for (size_t k = 0; env && k < sizeof kept / sizeof *kept; k++)
-        for (char **e = environ; *e; e++)
-            if (strncmp(*e, kept[k], strlen(kept[k])) == 0) {
-                env[n++] = *e;
-                break;
-            }
+    while (environ[n]) n++;
+    char **env = calloc(n + 1, sizeof *env);
+    n = 0;
+    for (char **e = environ; env && *e; e++)
+        if (is_passed_on(*e, worker)) env[n++] = *e;
     return env;
 }
 
@@ -546,6 +586,7 @@ pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_optio
     p->on_change = opt->on_change;
     p->ud = opt->ud;
     p->precision = opt->precision;
+    if (getentropy(&p->tag_seed, sizeof p->tag_seed) != 0) p->tag_seed = pil_clock_ns();
     pil_buf_init(&p->prepare_line, PREPARE_LINE_MAX);
     pil_buf_init(&p->model, PIL_LIMIT_FRAME_BYTES);
     char self[4096];
@@ -553,7 +594,8 @@ pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_optio
     p->program = strdup(opt->program ? opt->program : self);
     p->directory = opt->directory ? strdup(opt->directory) : NULL;
     p->file = opt->file ? strdup(opt->file) : NULL;
-    p->env = child_environment();
+    p->prepare_env = environment_of(false);
+    p->worker_env = environment_of(true);
     p->tick = pil_timer_create(l, on_tick, p);
     p->soon = pil_timer_create(l, on_soon, p);
     p->stop = pil_timer_create(l, on_stop_timer, p);
@@ -561,8 +603,8 @@ pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_optio
     pil_sched_options_init(&so, opt->workers);
     if (opt->batch_tokens) so.batch_tokens = opt->batch_tokens;
     pillion_status st = pil_sched_create(&p->sched, &so, err);
-    if (!st && (!p->program || !p->env || !p->tick || !p->soon || !p->stop || (opt->directory && !p->directory) ||
-                (opt->file && !p->file)))
+    if (!st && (!p->program || !p->prepare_env || !p->worker_env || !p->tick || !p->soon || !p->stop ||
+                (opt->directory && !p->directory) || (opt->file && !p->file)))
         st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     if (!st) st = create_slots(p, opt->workers, err);
     if (!st && p->directory) st = start_prepare(p, err);
@@ -603,6 +645,7 @@ void pil_pool_destroy(pil_pool *p) {
         pil_stream_close(s->stream);
         pil_timer_destroy(s->timer);
         free(s->payload);
+        pil_page_unmap(s->page);
     }
     pil_child_forget(p->prepare);
     pil_child_kill(p->prepare, SIGKILL);
@@ -614,7 +657,8 @@ void pil_pool_destroy(pil_pool *p) {
     pil_sched_destroy(p->sched);
     pil_buf_deinit(&p->prepare_line);
     free(p->slots);
-    free(p->env);
+    free(p->prepare_env);
+    free(p->worker_env);
     free(p->program);
     free(p->directory);
     free(p->file);

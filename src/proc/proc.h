@@ -76,14 +76,17 @@ void pil_pool_cancel(pil_pool *p, pil_ticket *t);
 
 /* ── Inside the children ────────────────────────────────────────────────────────────────────────────────────── */
 
-#define PIL_WORKER_FD 3 /* where the frames travel */
+#define PIL_WORKER_FD 3      /* where the frames travel */
+#define PIL_WORKER_PAGE_FD 4 /* the page of page.h; closed once it is mapped */
+#define PIL_WORKER_NICE 10   /* of those that do long work: whatever else wants their core goes before them */
 
 typedef struct pil_worker_options {
     const char *file;   /* a compiled file; NULL: */
     const void *memory; /* a compiled model in memory */
     size_t memory_bytes;
     pillion_precision precision;
-    int fd;    /* a socket; PIL_WORKER_FD in a real worker */
+    int fd;      /* a socket; PIL_WORKER_FD in a real worker */
+    int page_fd; /* PIL_WORKER_PAGE_FD in a real worker; 0: nobody watches. Taken */
     bool cage; /* give up files, network and processes once the model is mapped; the caller then ends with _exit */
 } pil_worker_options;
 
@@ -94,6 +97,10 @@ void pil_return_large_blocks(void);
 /* The body of a worker: opens the model, computes a canary text, says READY (or FAILED), then answers requests until
  * the other end closes. Blocking, one thread. Returns the exit status: 0 when the other end closed. */
 int pil_worker_main(const pil_worker_options *opt);
+
+/* What a worker does first: it is the one that dies when memory runs out, makes no core file, needs little stack and
+ * few descriptors, and gives way to others by `nice` (0: does not). */
+void pil_worker_begin(int nice);
 
 /* What every child of ours does first: it ends with its parent, and leaves it to the parent to react to Ctrl-C and to
  * a service manager's signals. */

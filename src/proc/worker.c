@@ -7,6 +7,7 @@
  *          after an unusually large request.
  * Tests:   tests/proc/test_worker.c, tests/http/test_server.py. */
 #include <errno.h>
+#include <fcntl.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/prctl.h>
@@ -22,18 +24,26 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "proc/fault.h"
 #include "proc/frame.h"
+#include "proc/page.h"
 #include "proc/proc.h"
 #include "sandbox/sandbox.h"
 
 #define KEEP_BYTES (4 * PIL_MIB) /* buffers larger than this are given back after a request */
 #define LARGE_BLOCK_BYTES (128 * PIL_KIB)
 #define ARENA_BYTES_MAX (512 * PIL_MIB)
+#define STACK_BYTES PIL_MIB
+#define FILES_MAX 16      /* 4 are open in the end; a model is read through 1 more, a cache directory through a few */
+#define OOM_SCORE "800" /* of 1000: before the server, and before most of what else runs */
 
 typedef struct worker {
     pillion_model *model;
     pillion_session *session;
     int fd;
+    pil_page *page; /* never NULL */
+    pil_page unwatched;
+    pil_fault fault;
     pil_buf in, out;
     pil_arena arena;
     char sandbox[PIL_SANDBOX_LINE];
@@ -54,6 +64,28 @@ void pil_child_begin(void) {
     signal(SIGHUP, SIG_IGN);
 }
 
+static void limit(int resource, rlim_t to) {
+    struct rlimit now;
+    if (getrlimit(resource, &now) != 0 || (now.rlim_max != RLIM_INFINITY && now.rlim_max < to)) return;
+    setrlimit(resource, &(struct rlimit){to, to});
+}
+
+void pil_worker_begin(int nice) {
+    pil_child_begin();
+    limit(RLIMIT_CORE, 0);
+#ifndef PIL_INSTRUMENTED /* sanitizers want more of both */
+    limit(RLIMIT_STACK, STACK_BYTES);
+    limit(RLIMIT_NOFILE, FILES_MAX);
+#endif
+    if (nice > 0) setpriority(PRIO_PROCESS, 0, nice);
+#ifdef __linux__
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    if (write(fd, OOM_SCORE, strlen(OOM_SCORE)) < 0) errno = 0; /* the server is better served than not started */
+    close(fd);
+#endif
+}
+
 /* ── Bytes ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static bool write_all(int fd, const char *bytes, size_t n) {
@@ -68,11 +100,12 @@ static bool write_all(int fd, const char *bytes, size_t n) {
 }
 
 /* False at the end of the stream, or when it fails. */
-static bool read_all(int fd, char *bytes, size_t n) {
+static bool read_all(worker *w, char *bytes, size_t n) {
     while (n > 0) {
-        ssize_t r = read(fd, bytes, n);
+        ssize_t r = read(w->fd, bytes, n);
         if (r < 0 && errno == EINTR) continue;
         if (r <= 0) return false;
+        pil_page_beat(w->page);
         bytes += r;
         n -= (size_t)r;
     }
@@ -81,6 +114,7 @@ static bool read_all(int fd, char *bytes, size_t n) {
 
 static bool send_out(worker *w) {
     bool ok = !w->out.failed && write_all(w->fd, w->out.bytes, w->out.len);
+    pil_page_beat(w->page);
     pil_buf_clear(&w->out);
     if (w->out.cap > KEEP_BYTES) pil_buf_deinit(&w->out);
     return ok;
@@ -117,28 +151,35 @@ static bool say_ready(worker *w) {
 
 /* Answers one request. False when the server does not keep to the format, or is gone. */
 static bool answer(worker *w, uint64_t id, size_t payload_bytes) {
-    pil_frame_request r;
+    pil_frame_request r = {0};
     const pillion_item *items = NULL;
     pillion_status st = pil_frame_get_request(&r, &w->arena, w->in.bytes, payload_bytes, NULL);
     if (st == PILLION_E_FORMAT) return false;
-    if (!st) st = pillion_run(w->session, r.op, r.inputs, r.n, &r.options, &items, NULL);
-    pil_frame_put_reply(&w->out, id, st, items, st ? 0 : r.n);
+    if (!st) {
+        r.options.cancel = &w->page->cancel[id % PIL_PAGE_CANCELS];
+        r.options.heartbeat = &w->page->progress;
+        pil_fault_before(&w->fault, &r);
+        st = pillion_run(w->session, r.op, r.inputs, r.n, &r.options, &items, NULL);
+    }
+    if (!st) pil_fault_after(&w->fault, &r, &items);
+    pil_frame_put_reply(&w->out, id, st, items, r.tags, st ? 0 : r.n);
     if (w->out.failed) { /* vectors beyond any frame: say so instead */
         pil_buf_clear(&w->out);
-        pil_frame_put_reply(&w->out, id, PILLION_E_LIMIT, NULL, 0);
+        pil_frame_put_reply(&w->out, id, PILLION_E_LIMIT, NULL, NULL, 0);
     }
+    pil_fault_send(&w->fault, &w->out, w->fd);
     return send_out(w);
 }
 
 static int serve(worker *w) {
     for (;;) {
         char head[PIL_FRAME_HEADER_BYTES];
-        if (!read_all(w->fd, head, sizeof head)) return 0;
+        if (!read_all(w, head, sizeof head)) return 0;
         pil_frame_header h;
         if (pil_frame_get_header(&h, head, PIL_LIMIT_FRAME_BYTES, NULL) || h.type != PIL_FRAME_REQUEST) return 1;
         pil_buf_clear(&w->in);
         if (!pil_buf_reserve(&w->in, h.payload_bytes)) return 1;
-        if (!read_all(w->fd, w->in.bytes, h.payload_bytes)) return 0;
+        if (!read_all(w, w->in.bytes, h.payload_bytes)) return 0;
         if (!answer(w, h.id, h.payload_bytes)) return 1;
         pil_arena_reset(&w->arena);
         if (w->arena.used > KEEP_BYTES) pil_arena_deinit(&w->arena);
@@ -153,7 +194,10 @@ int pil_worker_main(const pil_worker_options *opt) {
     pil_buf_init(&w.in, PIL_LIMIT_FRAME_BYTES);
     pil_buf_init(&w.out, PIL_LIMIT_FRAME_BYTES + PIL_FRAME_HEADER_BYTES);
     pil_arena_init(&w.arena, ARENA_BYTES_MAX);
-    pillion_status st = open_model(&w, opt, &err);
+    w.page = opt->page_fd > 0 ? pil_page_map(opt->page_fd) : &w.unwatched;
+    pillion_status st = w.page ? PILLION_OK : pil_err_set(&err, PILLION_E_NOMEM, "the shared page cannot be mapped");
+    if (!st) st = pil_fault_start(&w.fault, w.page, &err);
+    if (!st) st = open_model(&w, opt, &err);
     if (!st && opt->cage) st = enter_cage(&w, &err);
     if (!st) st = pillion_model_check(w.model, &err);
     int status = 1;
@@ -166,6 +210,7 @@ int pil_worker_main(const pil_worker_options *opt) {
     }
     pillion_session_destroy(w.session);
     pillion_model_close(w.model);
+    if (w.page != &w.unwatched) pil_page_unmap(w.page);
     pil_buf_deinit(&w.in);
     pil_buf_deinit(&w.out);
     pil_arena_deinit(&w.arena);

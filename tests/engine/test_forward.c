@@ -380,9 +380,27 @@ static void a_set_cancel_flag_stops_the_pass(void **state) {
     int32_t ids[4] = {1, 2, 3, 4};
     uint32_t starts[] = {0, 4};
     volatile int cancel = 1;
+    volatile uint64_t heartbeat = 0;
+    const pil_watch watch = {.cancel = &cancel, .heartbeat = &heartbeat};
     const float *hidden;
-    assert_int_equal(pil_network_forward(f->network, f->scratch, ids, starts, 1, &cancel, &hidden),
+    assert_int_equal(pil_network_forward(f->network, f->scratch, ids, starts, 1, &watch, &hidden),
                      PILLION_E_CANCELLED);
+    assert_int_equal(heartbeat, 0);
+    fixture_destroy(f);
+}
+
+/* One beat for the layer, one for each sequence in it and one for its one block of rows. */
+static void the_pass_can_be_followed(void **state) {
+    (void)state;
+    pil_config config = bert_config();
+    fixture *f = fixture_create(&config);
+    int32_t ids[5] = {1, 2, 3, 4, 5};
+    uint32_t starts[] = {0, 2, 5};
+    volatile uint64_t heartbeat = 100;
+    const pil_watch watch = {.heartbeat = &heartbeat};
+    const float *hidden;
+    assert_int_equal(pil_network_forward(f->network, f->scratch, ids, starts, 2, &watch, &hidden), PILLION_OK);
+    assert_int_equal(heartbeat, 100 + config.layers * (1 + 2 + 1));
     fixture_destroy(f);
 }
 
@@ -486,6 +504,7 @@ int main(void) {
         cmocka_unit_test(relu_networks_agree_with_the_formulas),
         cmocka_unit_test(a_text_has_the_same_bits_in_every_batch),
         cmocka_unit_test(a_set_cancel_flag_stops_the_pass),
+        cmocka_unit_test(the_pass_can_be_followed),
         cmocka_unit_test(a_missing_or_misshapen_tensor_is_named),
         cmocka_unit_test(a_batch_below_the_longest_text_is_refused),
         cmocka_unit_test(poolings_are_concatenated_in_order),

@@ -277,6 +277,20 @@ static void a_set_cancel_flag_ends_the_call(void **state) {
     assert_null(items);
 }
 
+static void a_call_can_be_followed(void **state) {
+    fixture *f = *state;
+    volatile uint64_t heartbeat = 0;
+    pillion_run_options o;
+    pillion_run_options_init(&o);
+    o.heartbeat = &heartbeat;
+    pillion_input in[2] = {text("the cat"), text("sat")};
+    const pillion_item *items;
+    assert_int_equal(pillion_run(f->session, PILLION_OP_TOKENIZE, in, 2, &o, &items, NULL), PILLION_OK);
+    assert_int_equal(heartbeat, 2);
+    assert_int_equal(pillion_run(f->session, PILLION_OP_EMBED, in, 2, &o, &items, NULL), PILLION_OK);
+    assert_true(heartbeat > 2 + 2 + 2); /* two texts more, and some for the two layers */
+}
+
 static void wrong_calls_are_refused(void **state) {
     fixture *f = *state;
     const pillion_item *items;
@@ -340,6 +354,7 @@ int main(void) {
         cmocka_unit_test(a_text_has_the_same_bits_in_every_company),
         cmocka_unit_test(progress_grows_to_the_total),
         cmocka_unit_test(a_set_cancel_flag_ends_the_call),
+        cmocka_unit_test(a_call_can_be_followed),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(a_missing_model_is_named),
         cmocka_unit_test(a_prepared_file_opens_without_its_directory),

@@ -53,7 +53,7 @@ static void put_request(world *w) {
     size_t mark;
     pil_frame_begin(&w->out, PIL_FRAME_REQUEST, 77, &mark);
     pil_frame_put_request(&w->out, PILLION_OP_EMBED, &opt, 3);
-    for (size_t i = 0; i < 3; i++) pil_frame_put_input(&w->out, &inputs[i]);
+    for (size_t i = 0; i < 3; i++) pil_frame_put_input(&w->out, 0xfffffff0u + (uint32_t)i, &inputs[i]);
     assert_int_equal(pil_frame_end(&w->out, mark), PILLION_OK);
 }
 
@@ -70,6 +70,7 @@ static void a_request_arrives_as_it_was_sent(void **state) {
     assert_int_equal(r.options.truncate, PILLION_TRUNCATE_ERROR);
     assert_string_equal(r.options.prompt_name, "query");
     assert_int_equal(r.n, 3);
+    for (size_t i = 0; i < 3; i++) assert_true(r.tags[i] == 0xfffffff0u + i);
     assert_int_equal(r.inputs[0].text_bytes, 11);
     assert_memory_equal(r.inputs[0].text, "hello\0there", 11);
     assert_non_null(r.inputs[1].text);
@@ -90,7 +91,7 @@ static void no_prompt_and_the_empty_prompt_differ(void **state) {
         size_t mark, n;
         pil_frame_begin(&w->out, PIL_FRAME_REQUEST, 1, &mark);
         pil_frame_put_request(&w->out, PILLION_OP_TOKENIZE, &opt, 1);
-        pil_frame_put_input(&w->out, &(pillion_input){.text = "x", .text_bytes = 1});
+        pil_frame_put_input(&w->out, 0, &(pillion_input){.text = "x", .text_bytes = 1});
         pil_frame_end(&w->out, mark);
         void *p = payload(w, &n, PIL_FRAME_REQUEST);
         pil_frame_request r;
@@ -102,6 +103,7 @@ static void no_prompt_and_the_empty_prompt_differ(void **state) {
     }
 }
 
+static const uint32_t tags[2] = {0x12345678, 7};
 static const float values[4] = {0.5f, -0.25f, 1e-30f, 3.4e38f};
 static const int32_t ids[2] = {0, 5};
 static const char *const tokens[2] = {"[CLS]", "▁the"};
@@ -110,14 +112,14 @@ static pillion_status reply(world *w, pil_frame_reply *r, pillion_op op, const p
                             pillion_error *err) {
     pil_buf_clear(&w->out);
     size_t bytes;
-    assert_int_equal(pil_frame_put_reply(&w->out, 9, PILLION_OK, items, n), PILLION_OK);
+    assert_int_equal(pil_frame_put_reply(&w->out, 9, PILLION_OK, items, tags, n), PILLION_OK);
     void *p = payload(w, &bytes, PIL_FRAME_REPLY);
     /* what is borrowed from the payload must outlive it here */
     void *kept = pil_arena_alloc(&w->arena, bytes);
     memcpy(kept, p, bytes);
     free(p);
-    return pil_frame_get_reply(r, &w->arena, &(pil_frame_expect){.op = op, .n = n, .dim = 4, .hidden = 2}, kept, bytes,
-                               err);
+    const pil_frame_expect expect = {.op = op, .n = n, .tags = tags, .dim = 4, .hidden = 2};
+    return pil_frame_get_reply(r, &w->arena, &expect, kept, bytes, err);
 }
 
 static void replies_of_every_operation_arrive(void **state) {
@@ -186,6 +188,26 @@ static void a_reply_must_fit_what_was_asked(void **state) {
 #undef REFUSED
 }
 
+/* Items in another order, of other texts, one twice, or one too few: whatever it is, it is no answer to this. */
+static void an_item_must_carry_the_tag_of_its_input(void **state) {
+    world *w = *state;
+    const uint32_t told[][2] = {{7, 0x12345678}, {0x12345678, 0x12345678}, {0, 7}, {0x12345678, 8}};
+    const pillion_item items[2] = {{.n_tokens = 2, .n_tokens_all = 2, .values = values, .n_values = 4},
+                                   {.status = PILLION_E_UTF8}};
+    const pil_frame_expect expect = {.op = PILLION_OP_EMBED, .n = 2, .tags = tags, .dim = 4, .hidden = 2};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        size_t n;
+        pil_frame_reply r;
+        pillion_error err = {0};
+        pil_buf_clear(&w->out);
+        assert_int_equal(pil_frame_put_reply(&w->out, 9, PILLION_OK, items, told[i], 2), PILLION_OK);
+        void *p = payload(w, &n, PIL_FRAME_REPLY);
+        assert_int_equal(pil_frame_get_reply(&r, &w->arena, &expect, p, n, &err), PILLION_E_FORMAT);
+        assert_error(err, PILLION_E_FORMAT, "tag of item");
+        free(p);
+    }
+}
+
 static void a_vector_that_is_not_finite_never_leaves(void **state) {
     world *w = *state;
     const float rubbish[3][4] = {{1, NAN, 0, 0}, {1, 0, INFINITY, 0}, {0, -0.0f, 0, 0}};
@@ -229,7 +251,7 @@ static void wrong_headers_are_refused(void **state) {
         size_t at;
         unsigned char value;
         const char *field;
-    } cases[] = {{3, 0x7f, "length"}, {4, 2, "version"}, {6, 0, "type"}, {6, 9, "type"}, {7, 1, "type"}};
+    } cases[] = {{3, 0x7f, "length"}, {4, 1, "version"}, {6, 0, "type"}, {6, 9, "type"}, {7, 1, "type"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         unsigned char header[PIL_FRAME_HEADER_BYTES];
         memcpy(header, w->out.bytes, sizeof header);
@@ -246,10 +268,10 @@ static void damage_is_survived(void **state) {
     world *w = *state;
     pillion_item items[2] = {{.n_tokens = 2, .n_tokens_all = 2, .values = values, .n_values = 4, .ids = ids},
                              {.status = PILLION_E_TOO_LONG}};
-    pil_frame_expect expect = {.op = PILLION_OP_EMBED_TOKENS, .n = 2, .dim = 4, .hidden = 2};
+    pil_frame_expect expect = {.op = PILLION_OP_EMBED_TOKENS, .n = 2, .tags = tags, .dim = 4, .hidden = 2};
     for (int kind = 0; kind < 2; kind++) {
         pil_buf_clear(&w->out);
-        if (kind) assert_int_equal(pil_frame_put_reply(&w->out, 1, PILLION_OK, items, 2), PILLION_OK);
+        if (kind) assert_int_equal(pil_frame_put_reply(&w->out, 1, PILLION_OK, items, tags, 2), PILLION_OK);
         else put_request(w);
         size_t n;
         unsigned char *p = payload(w, &n, kind ? PIL_FRAME_REPLY : PIL_FRAME_REQUEST);
@@ -288,6 +310,7 @@ int main(void) {
         T(replies_of_every_operation_arrive),
         T(an_item_that_failed_arrives_as_its_status_alone),
         T(a_reply_must_fit_what_was_asked),
+        T(an_item_must_carry_the_tag_of_its_input),
         T(a_vector_that_is_not_finite_never_leaves),
         T(ready_and_failed_arrive),
         T(wrong_headers_are_refused),

@@ -86,7 +86,7 @@ static int fake_worker(const char *model) {
             if (says(&r.inputs[i], "NAN")) values[i][0] = 0.0f / 0.0f;
         }
         pil_buf_clear(&out);
-        pil_frame_put_reply(&out, h.id, PILLION_OK, items, r.n);
+        pil_frame_put_reply(&out, h.id, PILLION_OK, items, r.tags, r.n);
         must_write(out.bytes, out.len);
         pil_arena_reset(&arena);
     }
@@ -373,7 +373,7 @@ static void stopping_leaves_no_child(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "--role=worker") == 0) return fake_worker(argc > 3 ? argv[3] : "");
+    if (argc > 1 && strcmp(argv[1], "--role=worker") == 0) return fake_worker(argc > 4 ? argv[4] : "");
     if (argc > 1 && strcmp(argv[1], "--role=prepare") == 0) return fake_prepare(argv[3]);
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {

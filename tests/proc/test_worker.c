@@ -117,13 +117,15 @@ static pil_frame_ready ready(world *w) {
     return r;
 }
 
+static uint32_t tag_of(uint64_t id, size_t i) { return (uint32_t)(id * 1000 + i); }
+
 static void send_request(world *w, uint64_t id, pillion_op op, const pillion_run_options *opt, const pillion_input *in,
                          size_t n) {
     size_t mark;
     pil_buf_clear(&w->out);
     pil_frame_begin(&w->out, PIL_FRAME_REQUEST, id, &mark);
     pil_frame_put_request(&w->out, op, opt, n);
-    for (size_t i = 0; i < n; i++) pil_frame_put_input(&w->out, &in[i]);
+    for (size_t i = 0; i < n; i++) pil_frame_put_input(&w->out, tag_of(id, i), &in[i]);
     assert_int_equal(pil_frame_end(&w->out, mark), PILLION_OK);
     assert_int_equal(write(w->fd, w->out.bytes, w->out.len), w->out.len);
 }
@@ -133,7 +135,9 @@ static pil_frame_reply reply(world *w, uint64_t id, pillion_op op, size_t n) {
     pillion_error err = {0};
     receive(w, PIL_FRAME_REPLY);
     assert_int_equal(w->header.id, id);
-    const pil_frame_expect expect = {.op = op, .n = n, .dim = PIL_TINY_HIDDEN, .hidden = PIL_TINY_HIDDEN};
+    uint32_t tags[4];
+    for (size_t i = 0; i < n; i++) tags[i] = tag_of(id, i);
+    const pil_frame_expect expect = {.op = op, .n = n, .tags = tags, .dim = PIL_TINY_HIDDEN, .hidden = PIL_TINY_HIDDEN};
     assert_ok(pil_frame_get_reply(&r, &w->arena, &expect, w->payload, w->header.payload_bytes, &err), err);
     return r;
 }
@@ -249,8 +253,8 @@ static void a_large_request_gives_its_memory_back(void **state) {
 
 static void what_is_not_a_request_ends_the_worker(void **state) {
     (void)state;
-    static const char *const junk[] = {"0123456789abcdef0123456789abcdef", "\x04\0\0\0\x01\0\x04\0id______xxxx",
-                                       "\xff\xff\xff\xff\x01\0\x03\0id______", "\x04\0\0\0\x01\0\x03\0id______xxxx"};
+    static const char *const junk[] = {"0123456789abcdef0123456789abcdef", "\x04\0\0\0\x02\0\x04\0id______xxxx",
+                                       "\xff\xff\xff\xff\x02\0\x03\0id______", "\x04\0\0\0\x02\0\x03\0id______xxxx"};
     static const size_t bytes[] = {32, 20, 16, 20};
     for (size_t i = 0; i < 4; i++) {
         world *w = start(compiled, false);
@@ -266,7 +270,7 @@ static void a_half_sent_request_ends_it_too(void **state) {
     (void)state;
     world *w = start(compiled, false);
     ready(w);
-    assert_int_equal(write(w->fd, "\x04\0\0\0\x01\0\x03\0id______xx", 18), 18);
+    assert_int_equal(write(w->fd, "\x04\0\0\0\x02\0\x03\0id______xx", 18), 18);
     assert_int_equal(stop(w), 0);
 }
 
