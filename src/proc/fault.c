@@ -23,7 +23,7 @@
  *     fail:STATUS                      it says that the model cannot be served, status -STATUS (fail: E_FORMAT)
  *     request:KIND                     as a text with that KIND, in the first request of the process: its canary
  *
- * Tests: tests/proc/test_faults.c. */
+ * Tests: tests/proc/test_markers.py. */
 #include "proc/fault.h"
 
 #include <fcntl.h>
