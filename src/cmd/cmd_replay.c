@@ -220,7 +220,7 @@ static void go_on(replay *r) {
     pillion_run_options options;
     pillion_run_options_init(&options);
     r->submit_ns = pil_clock_ns();
-    if (pil_pool_submit(r->pool, &r->ticket, PILLION_OP_EMBED, &options, texts_of(r) + r->at, r->n, on_done, r,
+    if (pil_pool_submit(r->pool, &r->ticket, 0, PILLION_OP_EMBED, &options, texts_of(r) + r->at, r->n, on_done, r,
                         &err)) {
         pil_say(who, "%s", err.text);
         stop(r, PIL_EXIT_FAILURE);

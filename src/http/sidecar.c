@@ -217,8 +217,8 @@ static void submit(pil_exchange *x, size_t n) {
     pillion_run_options_init(&options);
     options.normalize = x->normalize ? PILLION_NORMALIZE_ON : PILLION_NORMALIZE_MODEL;
     pillion_error err = {0};
-    pillion_status st = pil_pool_submit(x->server->pool, &x->ticket, PILLION_OP_EMBED, &options, x->inputs, n,
-                                        on_embedded, x, &err);
+    pillion_status st = pil_pool_submit(x->server->pool, &x->ticket, (uintptr_t)x->conn, PILLION_OP_EMBED, &options,
+                                        x->inputs, n, on_embedded, x, &err);
     if (!st) return;
     pil_buf body;
     pil_buf_init(&body, PIL_KIB);

@@ -668,10 +668,11 @@ void pil_pool_destroy(pil_pool *p) {
 
 const pil_pool_info *pil_pool_info_of(const pil_pool *p) { return &p->info; }
 
-pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, pillion_op op, const pillion_run_options *options,
-                               const pillion_input *inputs, size_t n, pil_done_fn on_done, void *ud,
-                               pillion_error *err) {
+pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, pillion_op op,
+                               const pillion_run_options *options, const pillion_input *inputs, size_t n,
+                               pil_done_fn on_done, void *ud, pillion_error *err) {
     *out = NULL;
+    (void)client; /* the scheduler does not know them yet */
     pil_ticket *t = calloc(1, sizeof *t);
     if (!t) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     t->on_done = on_done;
@@ -689,6 +690,11 @@ pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, pillion_op op, con
     if (!p->stopping) pil_timer_start(p->soon, 0, 0); /* a job may be finished already; its owner hears of it later */
     watch_hold(p);
     return PILLION_OK;
+}
+
+uint64_t pil_pool_retry_after_ms(const pil_pool *p) {
+    (void)p;
+    return 1000;
 }
 
 void pil_pool_cancel(pil_pool *p, pil_ticket *t) {

@@ -33,6 +33,8 @@ typedef struct pil_pool_info {
     uint64_t prepare_done,
         prepare_total; /* while a directory is compiled: bytes of weights; 0 before the first report */
     pillion_error error;
+    bool breaker_open; /* workers die too often to start more at once; others may still be ready */
+    char reason[160];  /* why, in one line of printable text; "" while the breaker is closed */
 } pil_pool_info;
 
 /* Called from the loop when state changes or the compiling of a directory gets on. */
@@ -65,12 +67,16 @@ const pil_pool_info *pil_pool_info_of(const pil_pool *p);
 typedef void (*pil_done_fn)(const pil_job *job, void *ud);
 
 /* Has n texts computed. Inputs and options as for pil_sched_submit: borrowed until on_done or pil_pool_cancel.
+ *   client   whose texts they are: any number, for example that of a connection; clients share the workers evenly.
  *   on_done  called from the loop, never from inside this call.
  *   *out     owned by the pool; not valid any more once on_done has been called.
- *   Errors   E_LIMIT: the queue is full. E_NOMEM. */
-pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, pillion_op op, const pillion_run_options *options,
-                               const pillion_input *inputs, size_t n, pil_done_fn on_done, void *ud,
-                               pillion_error *err);
+ *   Errors   E_LIMIT: the queue is full, see pil_pool_retry_after_ms(). E_UNAVAILABLE: nobody is ready and the breaker
+ *            is open. E_NOMEM. */
+pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, pillion_op op,
+                               const pillion_run_options *options, const pillion_input *inputs, size_t n,
+                               pil_done_fn on_done, void *ud, pillion_error *err);
+/* When a client that was refused may come again: 1 s to 60 s. */
+uint64_t pil_pool_retry_after_ms(const pil_pool *p);
 /* on_done will not be called. */
 void pil_pool_cancel(pil_pool *p, pil_ticket *t);
 

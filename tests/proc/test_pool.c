@@ -172,7 +172,7 @@ static void on_done(const pil_job *job, void *ud) {
 static pil_ticket *submit(world *w, size_t n) {
     pil_ticket *t;
     pillion_error err = {0};
-    assert_ok(pil_pool_submit(w->pool, &t, PILLION_OP_EMBED, &w->options, w->inputs, n, on_done, w, &err), err);
+    assert_ok(pil_pool_submit(w->pool, &t, 1, PILLION_OP_EMBED, &w->options, w->inputs, n, on_done, w, &err), err);
     w->expected++;
     return t;
 }
