@@ -18,7 +18,7 @@ BIN = os.environ["PILLION_BIN"]
 SOURCE = Path(__file__).resolve().parents[2]
 MODELS = Path(os.environ.get("PILLION_MODELS", SOURCE / ".models"))
 SKIPPED = 77  # CTest's SKIP_RETURN_CODE
-SLOW = 10 if b"__asan_init" in Path(BIN).read_bytes() else 1  # sanitizers take their time
+SLOW = 10 if re.search(b"__[at]san_init", Path(BIN).read_bytes()) else 1  # sanitizers take their time
 
 
 def environment(**extra):
