@@ -30,10 +30,17 @@
 #define PIL_LIMIT_HEADER_BYTES (16 * PIL_KIB)
 #define PIL_LIMIT_HEADERS 100
 #define PIL_LIMIT_CONNECTIONS 1024
-#define PIL_LIMIT_HEADER_MS 10000      /* for a request's header, and the beginning of its body */
-#define PIL_LIMIT_BODY_BYTES_PER_MS 1  /* a body must not come slower than 1 kB/s */
+#define PIL_LIMIT_TURNED_AWAY 64       /* connections beyond those that are told so in peace; more are cut off */
+#define PIL_LIMIT_SPARE_DESCRIPTORS 32 /* that connections leave to workers, documents and refusals */
+#define PIL_LIMIT_IN_FLIGHT_BYTES (512 * PIL_MIB) /* all requests and answers: four of the largest, 1,000 usual ones */
+#define PIL_LIMIT_SMALL_BYTES (128 * PIL_KIB) /* one connection's part of it that is never refused: 128 MiB in all */
+#define PIL_LIMIT_HEADER_MS 10000      /* for a request's header, and for each further window of its body */
+#define PIL_LIMIT_BODY_BYTES_PER_MS 1  /* a body must not come slower than 1 kB/s in any such window */
+#define PIL_LIMIT_STALL_MS 30000       /* the window in which a client must take a part of its answer */
+#define PIL_LIMIT_ANSWER_BYTES_PER_MS 4 /* an answer must not be read slower than 4 kB/s in any such window */
 #define PIL_LIMIT_IDLE_MS 75000        /* a connection between two requests; clients are told 5 s less */
 #define PIL_LIMIT_SWEEP_MS 1000        /* how often the times above are looked at */
+#define PIL_LIMIT_SECRET_BYTES (1 * PIL_KIB) /* a bearer token */
 #define PIL_LIMIT_ANSWER_BYTES (512 * PIL_MIB) /* an answer: 10,000 chunks of a file with 4,096 values each */
 #define PIL_LIMIT_DOCUMENTS 2          /* documents read at once: each may cost a core for seconds */
 #define PIL_LIMIT_ECHO_BYTES 256 /* of input in an error message: enough to recognise it by */
@@ -68,7 +75,9 @@
 
 /* Work. */
 #define PIL_LIMIT_WORKERS 256             /* processes; more cores than this want more than one server */
-#define PIL_LIMIT_QUEUE_TOKENS 8000000u   /* estimated tokens that wait before a job is refused: some 24 MB of text */
+/* Estimated tokens that wait before a job is refused. This bounds time, since a text counts as what its model reads of
+ * it; memory is bounded by PIL_LIMIT_IN_FLIGHT_BYTES. */
+#define PIL_LIMIT_QUEUE_TOKENS 8000000u
 #define PIL_LIMIT_HOLD_MS 25000           /* how long a request waits for a model: below the 30 s of usual clients */
 #define PIL_LIMIT_STARTS 5                /* workers that may die before any was ready, until the model is given up */
 #define PIL_LIMIT_LOSSES 16               /* workers that may die under one text for reasons of their own */

@@ -2,8 +2,8 @@
  *
  * Every answer has a content length, so that a connection can go on; a HEAD gets the header of the GET. No header is
  * made of what a client sent, but for the path and query of a redirect, which the parser has checked for control
- * characters.
- * Tests: tests/http/test_server.py. */
+ * characters, and an origin that equals an allowed one.
+ * Tests: tests/http/test_server.py, tests/http/test_access.py. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +24,7 @@ static const char *reason_of(unsigned status) {
     } reasons[] = {{200, "OK"},
                    {307, "Temporary Redirect"},
                    {400, "Bad Request"},
+                   {401, "Unauthorized"},
                    {403, "Forbidden"},
                    {404, "Not Found"},
                    {405, "Method Not Allowed"},
@@ -53,6 +54,12 @@ static void put_date(pil_buf *out) {
     pil_buf_printf(out, "date: %s\r\n", text);
 }
 
+/* What clients are told about idle connections: less than is true, so that none is used in the moment of its end. */
+static unsigned long long told_idle_s(const pil_server *s) {
+    uint64_t idle_s = s->limits.idle_ms / 1000;
+    return idle_s > 5 ? idle_s - 5 : 1;
+}
+
 void pil_answer_send(pil_exchange *x, unsigned status, const char *content_type, pil_buf *body, const char *headers) {
     pil_conn *c = x->conn;
     if (body->failed) { /* larger than an answer may be, or no memory for it */
@@ -61,7 +68,7 @@ void pil_answer_send(pil_exchange *x, unsigned status, const char *content_type,
         pil_buf_puts(body, "{\"detail\":\"Not enough memory for the answer\"}");
         status = 503;
         content_type = "application/json";
-        headers = NULL;
+        headers = "retry-after: 1\r\n";
     }
     bool close = pil_conn_will_close(c);
     pil_buf head;
@@ -71,8 +78,10 @@ void pil_answer_send(pil_exchange *x, unsigned status, const char *content_type,
     pil_buf_printf(&head, "server: pillion\r\ncontent-length: %zu\r\n", body->len);
     if (content_type) pil_buf_printf(&head, "content-type: %s\r\n", content_type);
     if (headers) pil_buf_puts(&head, headers);
+    const char *origin = pil_access_origin(x);
+    if (origin) pil_buf_printf(&head, "access-control-allow-origin: %s\r\nvary: origin\r\n", origin);
     if (close) pil_buf_puts(&head, "connection: close\r\n");
-    else pil_buf_printf(&head, "keep-alive: timeout=%d\r\n", PIL_LIMIT_IDLE_MS / 1000 - 5);
+    else pil_buf_printf(&head, "keep-alive: timeout=%llu\r\n", told_idle_s(x->server));
     if (!close && x->request->is_http_1_0) pil_buf_puts(&head, "connection: keep-alive\r\n");
     pil_buf_puts(&head, "\r\n");
     if (x->request && x->request->method)
@@ -116,9 +125,18 @@ void pil_answer_detail(pil_exchange *x, unsigned status, const char *fmt, ...) {
     pil_answer_send(x, status, "application/json", &body, NULL);
 }
 
+void pil_answer_busy(pil_exchange *x, uint64_t retry_after_ms, const char *detail) {
+    char header[48];
+    snprintf(header, sizeof header, "retry-after: %llu\r\n", (unsigned long long)(retry_after_ms + 999) / 1000);
+    pil_buf body;
+    pil_buf_init(&body, PIL_KIB);
+    pil_buf_printf(&body, "{\"detail\":\"%s\"}", detail);
+    pil_answer_send(x, 503, "application/json", &body, header);
+}
+
 void pil_answer_refuse(pil_exchange *x, unsigned status, const char *text) {
     pil_buf body;
     pil_buf_init(&body, 64 * PIL_KIB);
     pil_buf_puts(&body, text);
-    pil_answer_send(x, status, "text/plain; charset=utf-8", &body, NULL);
+    pil_answer_send(x, status, "text/plain; charset=utf-8", &body, status == 503 ? "retry-after: 1\r\n" : NULL);
 }

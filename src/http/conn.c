@@ -12,8 +12,14 @@
  *             answered; after its answer the exchange is empty. (3) the end of what a client sends is a cancel while
  *             BUSY.
  * Lingering:  after the last answer our side is ended and the client's bytes are thrown away for a moment. Closing at
- *             once with unread bytes would make the kernel reset the connection and lose the answer.
- * Tests:      tests/http/test_server.py, tests/http/test_hostile.py. */
+ *             once with unread bytes would make the kernel reset the connection and lose the answer. So do the
+ *             connections that are turned away; they have no parser and never had a request.
+ * Memory:     count_memory() is the one place that knows what all connections hold: what was received, what a handler
+ *             has reserved for the request in hand, what is still to be sent. Only what is large and still grows is
+ *             refused, and only by the sum; what is small is bounded by the number of connections.
+ * Pace:       a window of time after another must each see enough of a body arrive, or of an answer leave. An average
+ *             over the whole would let a client that was fast at first stand still for hours.
+ * Tests:      tests/http/test_server.py, tests/http/test_hostile.py, tests/http/test_overload.py. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +29,14 @@
 #include "http/http_int.h"
 
 #define PENDING_BYTES (64 * PIL_KIB)
-#define WRITE_MS 30000
-#define WRITE_BYTES_PER_MS 16 /* and this much more time for large answers: 16 kB/s */
 #define LINGER_MS 2000
+#define SWALLOWED_BYTES_MAX (PIL_LIMIT_SMALL_BYTES / 2)
+#define JSON_BUSY "{\"detail\":\"Too many connections, please retry shortly\"}"
+
+static const char turned_away[] = "HTTP/1.1 503 Service Unavailable\r\nserver: pillion\r\nretry-after: 1\r\n"
+                                  "content-type: application/json\r\ncontent-length: 55\r\nconnection: close\r\n\r\n"
+                                  JSON_BUSY;
+static_assert(sizeof JSON_BUSY - 1 == 55, "content-length above");
 
 typedef enum conn_state { CONN_READING, CONN_BUSY, CONN_WRITING, CONN_LINGERING } conn_state;
 
@@ -40,10 +51,43 @@ struct pil_conn {
     size_t pending_bytes;
     bool read_stopped, will_close, peer_ended;
     uint64_t since_ms; /* READING: the first byte of this request, or the end of the last one; else: the state */
+    uint64_t window_ms;  /* when the window began in which bytes are counted now */
+    size_t window_bytes; /* those of the body, or of the answer, that had passed by then */
     size_t writes_out, answer_bytes;
+    size_t counted_bytes; /* this connection's part of the server's in_flight_bytes */
+    uint64_t client;
     bool is_loopback;
     char local[64];
 };
+
+/* ── Memory ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Brings the server's sum up to date. False, with nothing changed, when this connection has grown large while the
+ * others alone are at the ceiling, so that one request of any size can be had; may_refuse is false where it is too
+ * late. */
+static bool count_memory(pil_conn *c, bool may_refuse) {
+    pil_server *s = c->server;
+    size_t parser_bytes = c->parser ? pil_http_parser_memory(c->parser) : 0;
+    size_t now = parser_bytes + c->pending_bytes + c->exchange.reserved_bytes + c->answer_bytes;
+    bool grows = now > c->counted_bytes && now > PIL_LIMIT_SMALL_BYTES;
+    if (may_refuse && grows && s->in_flight_bytes - c->counted_bytes >= s->limits.in_flight_bytes) return false;
+    s->in_flight_bytes += now - c->counted_bytes;
+    c->counted_bytes = now;
+    return true;
+}
+
+bool pil_exchange_reserve(pil_exchange *x, size_t bytes) {
+    x->reserved_bytes += bytes;
+    if (count_memory(x->conn, true)) return true;
+    x->reserved_bytes -= bytes;
+    return false;
+}
+
+bool pil_conn_has_room(const pil_conn *c) {
+    const pil_server *s = c->server;
+    return s->in_flight_bytes < s->limits.in_flight_bytes || c->exchange.body_read ||
+           c->exchange.request->declared_bytes <= SWALLOWED_BYTES_MAX;
+}
 
 /* ── Exchanges ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -59,6 +103,7 @@ void pil_exchange_clear(pil_exchange *x) {
 
 const char *pil_conn_local_address(const pil_conn *c) { return c->local; }
 bool pil_conn_is_loopback(const pil_conn *c) { return c->is_loopback; }
+uint64_t pil_conn_client(const pil_conn *c) { return c->client; }
 bool pil_conn_will_close(const pil_conn *c) { return c->will_close || c->server->draining; }
 
 /* ── Life ───────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -67,6 +112,8 @@ void pil_conn_close(pil_conn *c) {
     pil_server *s = c->server;
     pil_exchange_clear(&c->exchange);
     pil_stream_close(c->stream);
+    s->in_flight_bytes -= c->counted_bytes;
+    if (!c->parser) s->n_turned_away--;
     pil_http_parser_destroy(c->parser);
     *(c->prev ? &c->prev->next : &s->conns) = c->next;
     if (c->next) c->next->prev = c->prev;
@@ -78,7 +125,8 @@ void pil_conn_close(pil_conn *c) {
 
 static void enter(pil_conn *c, conn_state state) {
     c->state = state;
-    c->since_ms = pil_loop_now_ms(c->server->loop);
+    c->since_ms = c->window_ms = pil_loop_now_ms(c->server->loop);
+    c->window_bytes = 0;
 }
 
 static void linger(pil_conn *c) {
@@ -106,28 +154,28 @@ static void refuse(pil_conn *c, unsigned status, const char *text) {
 /* The header is complete. False when the connection's request was answered already. */
 static bool on_head(pil_conn *c) {
     pil_exchange *x = &c->exchange;
+    const char *expect = pil_http_parser_header(c->parser, "expect", NULL);
     x->request = pil_http_parser_request(c->parser);
-    x->started_ms = pil_loop_now_ms(c->server->loop);
+    x->started_ms = c->window_ms = pil_loop_now_ms(c->server->loop);
     x->is_head = strcmp(x->request->method, "HEAD") == 0;
     if (!x->request->keep_alive) c->will_close = true;
     pil_http_parser_set_body_max(c->parser, pil_route_body_max(x));
-    const char *expect = pil_http_parser_header(c->parser, "expect", NULL);
-    if (!expect || x->request->is_http_1_0) return true;
-    if (strcasecmp(expect, "100-continue") != 0) {
+    if (x->request->is_http_1_0) expect = NULL;
+    if (expect && strcasecmp(expect, "100-continue") != 0) {
         refuse(c, 417, "Only 100-continue can be expected.");
         return false;
     }
-    unsigned status = pil_route_preview(x);
-    if (status == 0) {
-        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        bool wanted = x->request->has_body && pil_http_parser_body_fits(c->parser);
-        if (wanted) pil_stream_try_write(c->stream, go_on, sizeof go_on - 1);
-        return true;
+    /* A small body is read although it is for nothing: then the connection can go on. */
+    if ((expect || x->request->declared_bytes > SWALLOWED_BYTES_MAX) && pil_route_refuses(x)) {
+        c->will_close = true;
+        enter(c, CONN_BUSY);
+        pil_route_run(x);
+        return false;
     }
-    c->will_close = true; /* the body will not be read */
-    enter(c, CONN_BUSY);
-    pil_route_run(x);
-    return false;
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (expect && x->request->has_body && pil_http_parser_body_fits(c->parser))
+        pil_stream_try_write(c->stream, go_on, sizeof go_on - 1);
+    return true;
 }
 
 /* Keeps what came too early. False when there is no memory for it, and the connection is closed. */
@@ -141,6 +189,7 @@ static bool keep_pending(pil_conn *c, const char *bytes, size_t n) {
     memcpy(grown + c->pending_bytes, bytes, n);
     c->pending = grown;
     c->pending_bytes += n;
+    count_memory(c, false);
     if (c->pending_bytes >= PENDING_BYTES) pil_stream_read_stop(c->stream);
     c->read_stopped = c->pending_bytes >= PENDING_BYTES;
     return true;
@@ -154,7 +203,12 @@ static void feed(pil_conn *c, const char *bytes, size_t n) {
         pil_http_event event = pil_http_parser_feed(c->parser, bytes, n, &used);
         bytes += used;
         n -= used;
-        if (event == PIL_HTTP_MORE) return;
+        if (event == PIL_HTTP_MORE) {
+            if (count_memory(c, true)) return;
+            pil_http_parser_drop_body(c->parser);
+            refuse(c, 503, "Too much is in progress.");
+            return;
+        }
         if (event == PIL_HTTP_HEAD) {
             if (!on_head(c)) return;
             continue;
@@ -166,6 +220,8 @@ static void feed(pil_conn *c, const char *bytes, size_t n) {
             return;
         }
         if (!keep_pending(c, bytes, n)) return; /* before the answer, which may close the connection */
+        c->exchange.body_read = true;
+        count_memory(c, false);
         enter(c, CONN_BUSY);
         pil_route_run(&c->exchange);
         return;
@@ -178,8 +234,9 @@ static void on_read(pil_stream *s, const char *bytes, size_t n, void *ud) {
     if (n == 0) c->peer_ended = true;
     switch (c->state) {
     case CONN_READING:
-        if (n == 0) pil_conn_close(c);
-        else feed(c, bytes, n);
+        if (n > 0) feed(c, bytes, n);
+        else if (pil_http_parser_is_idle(c->parser)) pil_conn_close(c);
+        else refuse(c, 400, "The request ended too early.");
         return;
     case CONN_BUSY:
         if (n == 0) pil_conn_close(c);
@@ -201,6 +258,7 @@ void pil_conn_send(pil_conn *c, char *head, size_t head_bytes, char *body, size_
     enter(c, CONN_WRITING);
     c->will_close = close;
     c->answer_bytes = head_bytes + body_bytes;
+    count_memory(c, false);
     c->writes_out = 1;
     pillion_status st = pil_stream_write(c->stream, head, head_bytes);
     if (!st && body) {
@@ -221,11 +279,14 @@ static void on_written(pil_stream *s, bool ok, void *ud) {
         return;
     }
     if (--c->writes_out > 0) return;
+    c->answer_bytes = 0;
+    count_memory(c, false);
     if (c->will_close || c->peer_ended || c->server->draining) {
         linger(c);
         return;
     }
     pil_http_parser_next(c->parser);
+    count_memory(c, false);
     enter(c, CONN_READING);
     if (c->read_stopped) pil_stream_read_start(c->stream);
     c->read_stopped = false;
@@ -238,15 +299,32 @@ static void on_written(pil_stream *s, bool ok, void *ud) {
     free(bytes);
 }
 
+/* ── The first moment ───────────────────────────────────────────────────────────────────────────────────────── */
+
+static uint64_t client_of(pil_server *s, const char *peer, bool is_loopback) {
+    if (is_loopback) return ++s->last_client;
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *peer; peer++) hash = (hash ^ (unsigned char)*peer) * 0x100000001b3u;
+    return hash | (uint64_t)1 << 63;
+}
+
+/* Whether one more connection can be had; else why not does not matter to the client. */
+static bool has_place(const pil_server *server, const pil_stream *s) {
+    return server->n_conns - server->n_turned_away < server->limits.connections &&
+           pil_stream_spare(s) >= PIL_LIMIT_SPARE_DESCRIPTORS;
+}
+
+static bool has_place_to_linger(const pil_server *server, const pil_stream *s) {
+    return server->n_turned_away < PIL_LIMIT_TURNED_AWAY && pil_stream_spare(s) >= PIL_LIMIT_SPARE_DESCRIPTORS / 2;
+}
+
 void pil_conn_open(pil_server *server, pil_stream *s) {
-    pil_conn *c = server->n_conns < PIL_LIMIT_CONNECTIONS ? calloc(1, sizeof *c) : NULL;
-    if (c) c->parser = pil_http_parser_create();
-    if (!c || !c->parser) {
-        static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n"
-                                   "connection: close\r\n\r\n";
-        pil_stream_try_write(s, busy, sizeof busy - 1);
+    bool placed = has_place(server, s);
+    pil_conn *c = placed || has_place_to_linger(server, s) ? calloc(1, sizeof *c) : NULL;
+    if (c && placed) c->parser = pil_http_parser_create();
+    if (!c || !c->parser) pil_stream_try_write(s, turned_away, sizeof turned_away - 1);
+    if (!c) {
         pil_stream_close(s);
-        free(c);
         return;
     }
     c->server = server;
@@ -257,36 +335,58 @@ void pil_conn_open(pil_server *server, pil_stream *s) {
     pil_stream_address(s, true, peer, sizeof peer);
     c->is_loopback = *peer == '\0' || strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0 ||
                      strncmp(peer, "::ffff:127.", 11) == 0;
+    c->client = client_of(server, peer, c->is_loopback);
     c->next = server->conns;
     if (c->next) c->next->prev = c;
     server->conns = c;
     if (server->n_conns++ == 0) pil_timer_start(server->sweep, PIL_LIMIT_SWEEP_MS, PIL_LIMIT_SWEEP_MS);
+    if (!c->parser) server->n_turned_away++;
     enter(c, CONN_READING);
     pil_stream_watch(s, on_read, on_written, c);
     pil_stream_read_start(s);
+    if (!c->parser) linger(c);
 }
 
 /* ── All of them ────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void sweep_reading(pil_conn *c, uint64_t age_ms) {
+/* Whether a window is over and has seen fewer than its share of the bytes that have passed by now; if it is over and
+ * has seen enough, the next one begins. */
+static bool is_too_slow(pil_conn *c, uint64_t now_ms, uint64_t window_ms, size_t passed, size_t bytes_per_ms) {
+    if (now_ms - c->window_ms <= window_ms) return false;
+    if (passed < c->window_bytes + window_ms * bytes_per_ms) return true;
+    c->window_ms = now_ms;
+    c->window_bytes = passed;
+    return false;
+}
+
+static void sweep_reading(pil_conn *c, uint64_t now_ms) {
+    const pil_server_limits *limits = &c->server->limits;
+    uint64_t age_ms = now_ms - c->since_ms;
     if (pil_http_parser_is_idle(c->parser)) {
-        if (age_ms > PIL_LIMIT_IDLE_MS) pil_conn_close(c);
+        if (age_ms > limits->idle_ms) pil_conn_close(c);
         return;
     }
-    uint64_t allowed_ms = PIL_LIMIT_HEADER_MS + pil_http_parser_body_bytes(c->parser) / PIL_LIMIT_BODY_BYTES_PER_MS;
-    if (age_ms > allowed_ms) refuse(c, 408, "The request took too long.");
+    size_t passed = pil_http_parser_body_bytes(c->parser);
+    bool slow = pil_http_parser_in_body(c->parser)
+                    ? is_too_slow(c, now_ms, limits->header_ms, passed, PIL_LIMIT_BODY_BYTES_PER_MS)
+                    : age_ms > limits->header_ms;
+    if (slow) refuse(c, 408, "The request took too long.");
+}
+
+static void sweep_writing(pil_conn *c, uint64_t now_ms) {
+    size_t unsent = pil_stream_unsent(c->stream);
+    size_t passed = unsent < c->answer_bytes ? c->answer_bytes - unsent : 0;
+    if (is_too_slow(c, now_ms, c->server->limits.stall_ms, passed, PIL_LIMIT_ANSWER_BYTES_PER_MS)) pil_conn_close(c);
 }
 
 static void sweep_one(pil_conn *c, uint64_t now_ms) {
     uint64_t age_ms = now_ms - c->since_ms;
     switch (c->state) {
-    case CONN_READING: sweep_reading(c, age_ms); return;
+    case CONN_READING: sweep_reading(c, now_ms); return;
     case CONN_BUSY:
         if (c->exchange.waits_for_model && age_ms > PIL_LIMIT_HOLD_MS) c->exchange.on_model(&c->exchange);
         return;
-    case CONN_WRITING:
-        if (age_ms > WRITE_MS + c->answer_bytes / WRITE_BYTES_PER_MS) pil_conn_close(c);
-        return;
+    case CONN_WRITING: sweep_writing(c, now_ms); return;
     case CONN_LINGERING:
         if (age_ms > LINGER_MS) pil_conn_close(c);
         return;

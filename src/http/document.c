@@ -4,7 +4,8 @@
  *                                   | deadline, too much output: killed
  *
  * Invariants: (1) at most PIL_LIMIT_DOCUMENTS run. (2) the server's list holds every document that is not done, in the
- *             order in which they came. (3) on_done is called from the loop, never from start or cancel.
+ *             order in which they came. (3) on_done is called from the loop, never from start or cancel. (4) none is
+ *             begun once the server is closing: the end of one would else start the next, to be killed in turn.
  * The child's answer comes from a hostile file: it is bounded, parsed strictly, and its types are checked by whoever
  * uses it. Tests: tests/http/test_files.py. */
 #include <signal.h>
@@ -141,7 +142,7 @@ static void run(pil_document *d) {
 }
 
 static void run_next(pil_server *s) {
-    for (pil_document *d = s->documents; d && s->documents_running < PIL_LIMIT_DOCUMENTS; d = d->next)
+    for (pil_document *d = s->documents; d && !s->closing && s->documents_running < PIL_LIMIT_DOCUMENTS; d = d->next)
         if (!d->running) run(d);
 }
 

@@ -1,7 +1,11 @@
 /* http.h - the listener: requests in, answers out, whatever protocol they are of.
  *
  * One thread, on a pil_loop. Texts are computed by a pil_pool, documents are read by children; nothing of a request but
- * HTTP and JSON is looked at in this process. */
+ * HTTP and JSON is looked at in this process.
+ *
+ * A client that ends its side of the connection (FIN) before it has its answer has cancelled the request, as with
+ * nginx; so has one that sends several requests ahead and then ends its side: what is not answered yet is dropped.
+ * What cannot be taken now is refused with 503 and Retry-After, before its body is read where that is possible. */
 #ifndef PIL_HTTP_HTTP_H
 #define PIL_HTTP_HTTP_H
 
@@ -15,19 +19,35 @@
 
 typedef struct pil_server pil_server;
 
+/* Of each, 0 stands for the value of base/limits.h. */
+typedef struct pil_server_limits {
+    size_t connections;     /* beyond it clients are turned away */
+    size_t in_flight_bytes; /* of all requests and answers in memory; checked before something large is taken */
+    uint64_t header_ms;     /* for a request's header; also the window in which its body's rate is measured */
+    uint64_t stall_ms;      /* the window in which the rate is measured at which an answer is read */
+    uint64_t idle_ms;       /* between two requests of a connection; clients are told 5 s less */
+} pil_server_limits;
+
 typedef struct pil_server_options {
     const char *model_id;          /* as the user named it: /info tells it verbatim */
     const char *const *allow_hosts; /* [n_allow_hosts] names that a Host header may carry besides the usual ones */
     size_t n_allow_hosts;
+    const char *const *allow_origins; /* [n_allow_origins] pages that may ask: exactly "scheme://host[:port]" */
+    size_t n_allow_origins;
+    const char *token; /* that "Authorization: Bearer" must carry: printable ASCII, no blanks; NULL or "": none */
     const char *const *files_roots; /* [n_files_roots] folders below which /embed-file and /ocr may read; none: off */
     size_t n_files_roots;
+    pil_server_limits limits;
     void (*on_shutdown)(void *ud); /* somebody asked for the end by GET /shutdown; called from the loop */
     void *ud;
 } pil_server_options;
 
 /* Strings are copied. pool may be NULL for now: give it with pil_server_set_pool before the first request is read.
- *   Errors  E_NOT_FOUND, E_IO: a files root that cannot be opened. E_NOMEM. */
+ *   Errors  E_NOT_FOUND, E_IO: a files root that cannot be opened. E_ARG: an origin or token that is none. E_NOMEM. */
 pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server_options *opt, pillion_error *err);
+/* Exchanges hosts, origins, token and files roots for those of opt, whose other fields are not looked at. Requests in
+ * progress go on. On failure everything stays as it was.  Errors  as above. */
+pillion_status pil_server_reconfigure(pil_server *s, const pil_server_options *opt, pillion_error *err);
 /* Closes every connection at once and forgets its work. Call it before the pool is destroyed. Accepts NULL. */
 void pil_server_destroy(pil_server *s);
 

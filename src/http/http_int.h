@@ -12,6 +12,7 @@ typedef struct pil_conn pil_conn;
 typedef struct pil_exchange pil_exchange;
 typedef struct pil_document pil_document;
 typedef struct pil_roots pil_roots;
+typedef struct pil_access pil_access;
 
 #define PIL_LISTENERS_MAX 16
 
@@ -19,19 +20,21 @@ struct pil_server {
     pil_loop *loop;
     pil_pool *pool;
     char *model_id;
-    char **allow_hosts;
-    size_t n_allow_hosts;
-    pil_roots *roots; /* NULL: reading files is off */
+    pil_access *access;
+    pil_server_limits limits; /* none is 0 */
     void (*on_shutdown)(void *ud);
     void *ud;
     pil_listener *listeners[PIL_LISTENERS_MAX];
     size_t n_listeners;
     pil_conn *conns; /* all of them, newest first */
-    size_t n_conns;
+    size_t n_conns, n_turned_away; /* the first with the second */
+    size_t in_flight_bytes; /* conn.c counts them */
+    uint64_t last_client;   /* the number given to the latest connection */
     pil_timer *sweep; /* runs while there are connections */
     pil_document *documents; /* running, then waiting, in the order in which they came */
     size_t documents_running;
     bool draining, has_successor; /* a successor: idle connections get one more answer */
+    bool closing; /* nothing new is begun any more */
     uint64_t drain_end_ms;
     pil_timer *drain_timer;
     void (*on_drained)(void *ud);
@@ -53,6 +56,10 @@ void pil_conn_abandon(pil_server *server);
 
 const char *pil_conn_local_address(const pil_conn *c); /* "" on a Unix socket */
 bool pil_conn_is_loopback(const pil_conn *c);          /* the client is on this machine */
+/* Whose share of the work a request belongs to: each connection of this machine, each address of others. */
+uint64_t pil_conn_client(const pil_conn *c);
+/* Whether the request, as far as it has been read, need not be refused for want of memory. */
+bool pil_conn_has_room(const pil_conn *c);
 
 /* ── Exchanges ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -60,15 +67,17 @@ bool pil_conn_is_loopback(const pil_conn *c);          /* the client is on this 
 struct pil_exchange {
     pil_server *server;
     pil_conn *conn;
-    const pil_http_parser *parser;
+    pil_http_parser *parser;
     const pil_http_request *request;
     uint64_t started_ms;
     bool is_head;        /* the answer has no body */
+    bool body_read;      /* the request is complete */
     bool waits_for_model; /* on_model is called when the pool's state changes, or the time to hold has passed */
     void (*on_model)(pil_exchange *x);
     pil_ticket *ticket;     /* work with the pool */
     pil_document *document; /* a document being read */
     pil_json *json;         /* the parsed body */
+    size_t reserved_bytes;  /* by pil_exchange_reserve() */
     pillion_input *inputs;
     char *text; /* of a document, squashed; chunks point into it */
     pil_chunk *chunks;
@@ -79,6 +88,9 @@ struct pil_exchange {
 
 /* Frees what an exchange owns and cancels what it waits for. */
 void pil_exchange_clear(pil_exchange *x);
+/* Counts memory that this exchange will need, until it is cleared. False when the others have too much already: answer
+ * with pil_answer_busy(). A request of any legal size is taken while their sum is below the ceiling. */
+bool pil_exchange_reserve(pil_exchange *x, size_t bytes);
 
 /* ── Answers (answer.c) ─────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -89,6 +101,8 @@ void pil_answer_send(pil_exchange *x, unsigned status, const char *content_type,
 void pil_answer_json(pil_exchange *x, unsigned status, const char *json);
 /* {"detail":"…"} */
 __attribute__((format(printf, 3, 4))) void pil_answer_detail(pil_exchange *x, unsigned status, const char *fmt, ...);
+/* 503 with the time after which to try again. */
+void pil_answer_busy(pil_exchange *x, uint64_t retry_after_ms, const char *detail);
 /* For the parser's refusals: text/plain, and the connection is closed. */
 void pil_answer_refuse(pil_exchange *x, unsigned status, const char *text);
 
@@ -100,10 +114,13 @@ bool pil_conn_will_close(const pil_conn *c); /* after this answer, whoever decid
 
 /* The header is complete: the ceiling of the body. */
 size_t pil_route_body_max(const pil_exchange *x);
-/* Whether the request would be taken: 0, or the status it would get. For Expect: 100-continue. */
-unsigned pil_route_preview(const pil_exchange *x);
+/* Whether the request would be refused whatever its body: then that need not be read. */
+bool pil_route_refuses(const pil_exchange *x);
 /* The request is complete: does what it asks for. */
 void pil_route_run(pil_exchange *x);
+
+/* Whether texts would be refused at once, since nobody can compute them. */
+bool pil_sidecar_refuses(const pil_pool_info *info);
 
 /* Handlers of protocols. */
 void pil_sidecar_health(pil_exchange *x);
@@ -113,6 +130,20 @@ void pil_sidecar_embed_file(pil_exchange *x);
 void pil_sidecar_ocr_detect(pil_exchange *x);
 void pil_sidecar_ocr_extract(pil_exchange *x);
 void pil_sidecar_shutdown(pil_exchange *x);
+
+/* ── Who may ask (access.c) ─────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Copies hosts, origins and token of opt and opens its roots. Errors as pil_server_create. */
+pillion_status pil_access_create(pil_access **out, const pil_server_options *opt, pillion_error *err);
+void pil_access_destroy(pil_access *a);                /* accepts NULL */
+const pil_roots *pil_access_roots(const pil_access *a); /* NULL: reading files is off */
+
+/* Host, Origin and Sec-Fetch-Site: 0, or the status of the refusal and its words. */
+unsigned pil_access_check(const pil_exchange *x, const char **why);
+/* Whether the request carries the token, or none is asked. */
+bool pil_access_has_token(const pil_exchange *x);
+/* The Origin of the request if it is an allowed one of another site, else NULL. */
+const char *pil_access_origin(const pil_exchange *x);
 
 /* ── Files and documents (files.c, document.c) ──────────────────────────────────────────────────────────────── */
 

@@ -21,7 +21,7 @@
 #include "base/limits.h"
 
 #define EXTRA_BYTES_MAX (4 * PIL_KIB) /* chunk extensions and trailers: nobody we know sends any */
-#define KEEP_BYTES (64 * PIL_KIB)     /* memory kept from one request to the next */
+#define KEEP_BYTES (8 * PIL_KIB)      /* memory kept from one request to the next, by each idle connection */
 
 typedef struct header {
     size_t name, value; /* offsets in head, NUL-terminated */
@@ -172,6 +172,7 @@ static int on_head(llhttp_t *l) {
     if (l->http_major != 1 || l->http_minor > 1) return bad(p, 505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.");
     p->request.keep_alive = llhttp_should_keep_alive(l) != 0;
     p->request.has_body = (l->flags & F_CHUNKED) || l->content_length > 0;
+    p->request.declared_bytes = (l->flags & F_CHUNKED) ? SIZE_MAX : l->content_length;
     int e = split_target(p);
     if (e) return e;
     size_t times;
@@ -269,6 +270,13 @@ const char *pil_http_parser_header(const pil_http_parser *p, const char *name, s
 
 size_t pil_http_parser_body_bytes(const pil_http_parser *p) { return p->body.len; }
 bool pil_http_parser_is_idle(const pil_http_parser *p) { return !p->started; }
+bool pil_http_parser_in_body(const pil_http_parser *p) { return p->head_done; }
+size_t pil_http_parser_memory(const pil_http_parser *p) { return p->head.cap + p->body.cap; }
+
+void pil_http_parser_drop_body(pil_http_parser *p) {
+    pil_buf_deinit(&p->body);
+    p->request.body = NULL;
+}
 
 unsigned pil_http_parser_status(const pil_http_parser *p, const char **text) {
     *text = p->text;
@@ -278,6 +286,7 @@ unsigned pil_http_parser_status(const pil_http_parser *p, const char **text) {
 void pil_http_parser_next(pil_http_parser *p) {
     pil_buf_clear(&p->head);
     pil_buf_clear(&p->body);
+    if (p->head.cap > KEEP_BYTES) pil_buf_deinit(&p->head);
     if (p->body.cap > KEEP_BYTES) pil_buf_deinit(&p->body);
     p->request = (pil_http_request){0};
     p->header_bytes = p->extra_bytes = 0;

@@ -18,6 +18,7 @@ typedef struct pil_http_request {
     bool is_http_1_0;
     bool keep_alive; /* what the client wishes */
     bool has_body;
+    size_t declared_bytes; /* of the body: 0 without one, SIZE_MAX when it comes in chunks */
     size_t n_headers;
     const char *body; /* [body_bytes] once the request is complete */
     size_t body_bytes;
@@ -49,9 +50,14 @@ const pil_http_request *pil_http_parser_request(const pil_http_parser *p);
  * value is the first one. */
 const char *pil_http_parser_header(const pil_http_parser *p, const char *name, size_t *times);
 
-/* Body bytes so far, and whether anything of a request has arrived: for timeouts. */
+/* Body bytes so far, whether nothing of a request has arrived, and whether its header has: for timeouts. */
 size_t pil_http_parser_body_bytes(const pil_http_parser *p);
 bool pil_http_parser_is_idle(const pil_http_parser *p);
+bool pil_http_parser_in_body(const pil_http_parser *p);
+/* Bytes of memory that grow with the request. */
+size_t pil_http_parser_memory(const pil_http_parser *p);
+/* Frees the body, which nobody looks at any more. */
+void pil_http_parser_drop_body(pil_http_parser *p);
 
 /* Why BAD: the HTTP status, and a fixed text. */
 unsigned pil_http_parser_status(const pil_http_parser *p, const char **text);

@@ -1,11 +1,12 @@
 /* route.c - the table of routes, and what every request must pass before its handler sees it.
  *
- * Order:   Host -> Origin -> path (404, 307) -> method (405) -> handler. The first two keep web pages out: a page of
- *          another site can make a browser send requests here, but it cannot forge these headers.
- * Tests:   tests/http/test_server.py, tests/http/test_hostile.py. */
+ * Order:   Host, Origin (access.c) -> a browser's question for an allowed origin (200) -> token (401) -> path (404,
+ *          307) -> method (405) -> room for it (503) -> handler.
+ * Probes:  /livez, /readyz and /health are answered without the token, because what asks them (a service manager, an
+ *          orchestrator, a load balancer) has none; without it they say no more than whether work would be taken.
+ * Tests:   tests/http/test_server.py, tests/http/test_access.py, tests/http/test_overload.py. */
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/limits.h"
 #include "http/http_int.h"
@@ -31,94 +32,33 @@ static void readyz(pil_exchange *x) {
     else pil_answer_json(x, 503, "{\"status\":\"loading\"}");
 }
 
+typedef enum route_kind {
+    ROUTE_PROBE, /* without the token */
+    ROUTE_PLAIN,
+    ROUTE_WORK,  /* its body is large, and others wait for its turn */
+} route_kind;
+
 typedef struct route {
     const char *method, *path;
     void (*run)(pil_exchange *x);
+    route_kind kind;
 } route;
 
 /* A path has all its methods side by side: the first of them is named by "allow". */
 static const route routes[] = {
-    {"GET", "/", root},
-    {"HEAD", "/", root},
-    {"GET", "/health", pil_sidecar_health},
-    {"GET", "/livez", livez},
-    {"GET", "/readyz", readyz},
-    {"GET", "/info", pil_sidecar_info},
-    {"POST", "/embed", pil_sidecar_embed},
-    {"POST", "/embed-file", pil_sidecar_embed_file},
-    {"POST", "/ocr/detect", pil_sidecar_ocr_detect},
-    {"POST", "/ocr/extract", pil_sidecar_ocr_extract},
-    {"GET", "/shutdown", pil_sidecar_shutdown},
+    {"GET", "/", root, ROUTE_PLAIN},
+    {"HEAD", "/", root, ROUTE_PLAIN},
+    {"GET", "/health", pil_sidecar_health, ROUTE_PROBE},
+    {"GET", "/livez", livez, ROUTE_PROBE},
+    {"GET", "/readyz", readyz, ROUTE_PROBE},
+    {"GET", "/info", pil_sidecar_info, ROUTE_PLAIN},
+    {"POST", "/embed", pil_sidecar_embed, ROUTE_WORK},
+    {"POST", "/embed-file", pil_sidecar_embed_file, ROUTE_WORK},
+    {"POST", "/ocr/detect", pil_sidecar_ocr_detect, ROUTE_WORK},
+    {"POST", "/ocr/extract", pil_sidecar_ocr_extract, ROUTE_WORK},
+    {"GET", "/shutdown", pil_sidecar_shutdown, ROUTE_PLAIN},
 };
 #define N_ROUTES (sizeof routes / sizeof *routes)
-
-/* ── Who asks ───────────────────────────────────────────────────────────────────────────────────────────────── */
-
-/* The host in "host", "host:port", "[v6]" or "[v6]:port"; false when it is none of these. */
-static bool host_of(const char *authority, char *out, size_t out_bytes) {
-    const char *end;
-    size_t skip = 0;
-    if (*authority == '[') {
-        skip = 1;
-        end = strchr(authority, ']');
-        if (!end) return false;
-    } else {
-        end = authority + strcspn(authority, ":");
-    }
-    size_t n = (size_t)(end - authority) - skip;
-    const char *rest = end + skip;
-    if (n == 0 || n >= out_bytes || (*rest && *rest != ':')) return false;
-    if (*rest == ':' && (strspn(rest + 1, "0123456789") != strlen(rest + 1) || strlen(rest) > 6)) return false;
-    memcpy(out, authority + skip, n);
-    out[n] = '\0';
-    return true;
-}
-
-/* A name that resolves to this machine is not enough: a page of another site may have made it do so. */
-static bool is_allowed_host(const pil_exchange *x, const char *authority) {
-    const pil_server *s = x->server;
-    char host[256];
-    const char *local = pil_conn_local_address(x->conn);
-    if (*local == '\0') return true; /* a Unix socket: no browser gets there */
-    if (!host_of(authority, host, sizeof host)) return false;
-    if (strcasecmp(host, "localhost") == 0 || strcasecmp(host, local) == 0) return true;
-    if (strncmp(local, "::ffff:", 7) == 0 && strcmp(host, local + 7) == 0) return true;
-    for (size_t i = 0; i < s->n_allow_hosts; i++)
-        if (strcasecmp(host, s->allow_hosts[i]) == 0) return true;
-    return false;
-}
-
-/* 0, or the status of the refusal. */
-static unsigned check_host(const pil_exchange *x, const char **why) {
-    size_t times;
-    const char *host = pil_http_parser_header(x->parser, "host", &times), *authority = x->request->authority;
-    if (times > 1 || (times == 0 && !x->request->is_http_1_0) || (host && *host == '\0')) {
-        *why = "Exactly one Host header is needed";
-        return 400;
-    }
-    if (authority && host && strcasecmp(authority, host) != 0) {
-        *why = "The Host header differs from the request's target";
-        return 400;
-    }
-    if (!host) host = authority;
-    if (host && !is_allowed_host(x, host)) {
-        *why = "This Host is not served; start pillion with --allow-host NAME to allow it";
-        return 403;
-    }
-    return 0;
-}
-
-/* Browsers name the page that makes them ask. Ours would be of the same host and port. */
-static unsigned check_origin(const pil_exchange *x, const char **why) {
-    const char *origin = pil_http_parser_header(x->parser, "origin", NULL);
-    const char *site = pil_http_parser_header(x->parser, "sec-fetch-site", NULL);
-    const char *host = pil_http_parser_header(x->parser, "host", NULL);
-    bool same = !origin || (host && strncasecmp(origin, "http://", 7) == 0 && strcasecmp(origin + 7, host) == 0);
-    bool near = !site || strcasecmp(site, "same-origin") == 0 || strcasecmp(site, "none") == 0;
-    if (same && near) return 0;
-    *why = "Requests from web pages of other sites are not served";
-    return 403;
-}
 
 /* ── What is asked ──────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -175,53 +115,101 @@ static bool redirect(pil_exchange *x, const char *decoded) {
     return true;
 }
 
-static const route *route_of(const pil_exchange *x, const route **same_path, char decoded[PATH_BYTES_MAX]) {
-    *same_path = NULL;
-    *decoded = '\0';
-    return decode_path(x->request->path, decoded) ? find(x->request->method, decoded, same_path) : NULL;
-}
-
 /* ── The door ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
-size_t pil_route_body_max(const pil_exchange *x) {
-    const route *same_path;
+/* What stands between a request and its handler. */
+typedef enum gate {
+    GATE_OPEN,
+    GATE_ACCESS,    /* status and why */
+    GATE_PREFLIGHT, /* a browser asks whether it may ask */
+    GATE_TOKEN,
+    GATE_PATH, /* not found, or to be redirected */
+    GATE_METHOD,
+    GATE_CLOSED, /* nobody computes */
+    GATE_FULL,   /* too much is in memory */
+} gate;
+
+typedef struct passage {
+    gate at;
+    unsigned status;
+    const char *why;
+    const route *route, *same_path;
     char decoded[PATH_BYTES_MAX];
-    const route *r = route_of(x, &same_path, decoded);
-    return r && strcmp(r->method, "POST") == 0 ? PIL_LIMIT_BODY_BYTES : SMALL_BODY_MAX;
+} passage;
+
+static void look(const pil_exchange *x, passage *p) {
+    *p = (passage){.at = GATE_ACCESS};
+    p->status = pil_access_check(x, &p->why);
+    if (p->status) return;
+    if (decode_path(x->request->path, p->decoded)) p->route = find(x->request->method, p->decoded, &p->same_path);
+    bool asks = strcmp(x->request->method, "OPTIONS") == 0 && pil_access_origin(x) &&
+                pil_http_parser_header(x->parser, "access-control-request-method", NULL);
+    if (asks) p->at = GATE_PREFLIGHT;
+    else if (!(p->route && p->route->kind == ROUTE_PROBE) && !pil_access_has_token(x)) p->at = GATE_TOKEN;
+    else if (!p->route) p->at = p->same_path ? GATE_METHOD : GATE_PATH;
+    else if (p->route->kind == ROUTE_WORK && pil_sidecar_refuses(pil_pool_info_of(x->server->pool)))
+        p->at = GATE_CLOSED;
+    else if (p->route->kind == ROUTE_WORK && !pil_conn_has_room(x->conn)) p->at = GATE_FULL;
+    else p->at = GATE_OPEN;
 }
 
-unsigned pil_route_preview(const pil_exchange *x) {
-    const char *why;
-    unsigned status = check_host(x, &why);
-    if (!status) status = check_origin(x, &why);
-    if (status) return status;
-    const route *same_path;
-    char decoded[PATH_BYTES_MAX];
-    if (route_of(x, &same_path, decoded)) return 0;
-    return same_path ? 405 : 404;
+size_t pil_route_body_max(const pil_exchange *x) {
+    passage p;
+    look(x, &p);
+    return p.at == GATE_OPEN && p.route->kind == ROUTE_WORK ? PIL_LIMIT_BODY_BYTES : SMALL_BODY_MAX;
+}
+
+bool pil_route_refuses(const pil_exchange *x) {
+    passage p;
+    look(x, &p);
+    return p.at != GATE_OPEN && p.at != GATE_PREFLIGHT;
+}
+
+/* Answers a browser that asks for a page of an allowed origin; answer.c adds who that is. */
+static void preflight(pil_exchange *x) {
+    bool is_private = pil_http_parser_header(x->parser, "access-control-request-private-network", NULL) != NULL;
+    char headers[320];
+    snprintf(headers, sizeof headers,
+             "access-control-allow-methods: GET, HEAD, POST\r\n"
+             "access-control-allow-headers: authorization, content-type, x-pillion-partial\r\n"
+             "access-control-max-age: 600\r\n%s",
+             is_private ? "access-control-allow-private-network: true\r\n" : "");
+    pil_buf none;
+    pil_buf_init(&none, 1);
+    pil_answer_send(x, 200, NULL, &none, headers);
+}
+
+static void send_detail(pil_exchange *x, unsigned status, const char *detail, const char *headers) {
+    pil_buf body;
+    pil_buf_init(&body, PIL_KIB);
+    pil_buf_printf(&body, "{\"detail\":\"%s\"}", detail);
+    pil_answer_send(x, status, "application/json", &body, headers);
 }
 
 void pil_route_run(pil_exchange *x) {
-    const char *why;
-    unsigned status = check_host(x, &why);
-    if (!status) status = check_origin(x, &why);
-    if (status) {
-        pil_answer_detail(x, status, "%s", why);
+    passage p;
+    char allow[64];
+    look(x, &p);
+    switch (p.at) {
+    case GATE_OPEN: p.route->run(x); return;
+    case GATE_ACCESS: send_detail(x, p.status, p.why, NULL); return;
+    case GATE_PREFLIGHT: preflight(x); return;
+    case GATE_TOKEN:
+        send_detail(x, 401, "This server asks for a token: Authorization: Bearer TOKEN",
+                    pil_http_parser_header(x->parser, "authorization", NULL)
+                        ? "www-authenticate: Bearer realm=\"pillion\", error=\"invalid_token\"\r\n"
+                        : "www-authenticate: Bearer realm=\"pillion\"\r\n");
         return;
-    }
-    const route *same_path;
-    char decoded[PATH_BYTES_MAX];
-    const route *r = route_of(x, &same_path, decoded);
-    if (r) {
-        r->run(x);
-    } else if (same_path) {
-        char allow[64];
-        snprintf(allow, sizeof allow, "allow: %s\r\n", same_path->method);
-        pil_buf body;
-        pil_buf_init(&body, PIL_KIB);
-        pil_buf_puts(&body, "{\"detail\":\"Method Not Allowed\"}");
-        pil_answer_send(x, 405, "application/json", &body, allow);
-    } else if (!redirect(x, decoded)) {
-        pil_answer_json(x, 404, "{\"detail\":\"Not Found\"}");
+    case GATE_PATH:
+        if (!redirect(x, p.decoded)) send_detail(x, 404, "Not Found", NULL);
+        return;
+    case GATE_METHOD:
+        snprintf(allow, sizeof allow, "allow: %s\r\n", p.same_path->method);
+        send_detail(x, 405, "Method Not Allowed", allow);
+        return;
+    case GATE_CLOSED:
+        pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), "Model not loaded");
+        return;
+    case GATE_FULL: pil_answer_busy(x, 1000, "Too much is in progress, please retry shortly"); return;
     }
 }

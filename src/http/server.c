@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "http/http_int.h"
 
 #define DRAIN_STEP_MS 5
@@ -25,19 +26,20 @@ static void on_drain_step(void *ud) {
     if (pil_conn_drain(s)) {
         end_drain(s);
     } else if (pil_loop_now_ms(s->loop) >= s->drain_end_ms) {
+        s->closing = true;
         pil_conn_abandon(s);
         end_drain(s);
     }
 }
 
-static pillion_status copy_hosts(pil_server *s, const pil_server_options *opt) {
-    s->allow_hosts = calloc(opt->n_allow_hosts + 1, sizeof *s->allow_hosts);
-    for (size_t i = 0; s->allow_hosts && i < opt->n_allow_hosts; i++) {
-        s->allow_hosts[i] = strdup(opt->allow_hosts[i]);
-        if (!s->allow_hosts[i]) return PILLION_E_NOMEM;
-        s->n_allow_hosts++;
-    }
-    return s->allow_hosts ? PILLION_OK : PILLION_E_NOMEM;
+static size_t or_default(size_t given, size_t fallback) { return given ? given : fallback; }
+
+static void set_limits(pil_server *s, const pil_server_limits *given) {
+    s->limits = (pil_server_limits){.connections = or_default(given->connections, PIL_LIMIT_CONNECTIONS),
+                                    .in_flight_bytes = or_default(given->in_flight_bytes, PIL_LIMIT_IN_FLIGHT_BYTES),
+                                    .header_ms = or_default(given->header_ms, PIL_LIMIT_HEADER_MS),
+                                    .stall_ms = or_default(given->stall_ms, PIL_LIMIT_STALL_MS),
+                                    .idle_ms = or_default(given->idle_ms, PIL_LIMIT_IDLE_MS)};
 }
 
 pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server_options *opt, pillion_error *err) {
@@ -50,9 +52,10 @@ pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server
     s->model_id = strdup(opt->model_id);
     s->sweep = pil_timer_create(l, on_sweep, s);
     s->drain_timer = pil_timer_create(l, on_drain_step, s);
-    pillion_status st = s->model_id && s->sweep && s->drain_timer ? copy_hosts(s, opt) : PILLION_E_NOMEM;
-    if (st) pil_err_set(err, st, "out of memory");
-    if (!st && opt->n_files_roots) st = pil_roots_open(&s->roots, opt->files_roots, opt->n_files_roots, err);
+    set_limits(s, &opt->limits);
+    pillion_status st = PILLION_OK;
+    if (!s->model_id || !s->sweep || !s->drain_timer) st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!st) st = pil_access_create(&s->access, opt, err);
     if (st) {
         pil_server_destroy(s);
         return st;
@@ -61,15 +64,23 @@ pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server
     return PILLION_OK;
 }
 
+pillion_status pil_server_reconfigure(pil_server *s, const pil_server_options *opt, pillion_error *err) {
+    pil_access *access;
+    pillion_status st = pil_access_create(&access, opt, err);
+    if (st) return st;
+    pil_access_destroy(s->access);
+    s->access = access;
+    return PILLION_OK;
+}
+
 void pil_server_destroy(pil_server *s) {
     if (!s) return;
+    s->closing = true;
     for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
     while (s->conns) pil_conn_close(s->conns);
     pil_timer_destroy(s->sweep);
     pil_timer_destroy(s->drain_timer);
-    pil_roots_close(s->roots);
-    for (size_t i = 0; i < s->n_allow_hosts; i++) free(s->allow_hosts[i]);
-    free(s->allow_hosts);
+    pil_access_destroy(s->access);
     free(s->model_id);
     free(s);
 }

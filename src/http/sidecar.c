@@ -14,10 +14,15 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "http/http_int.h"
 #include "http/validate.h"
 
 #define DETAIL_BYTES_MAX (8 * PIL_MIB) /* a 422 with an error for each of 4,096 texts */
+#define JSON_VALUE_BYTES 100           /* that a parsed value costs besides its text */
+#define VECTOR_VALUE_BYTES 16          /* that one value of a vector costs: as a float, and written out */
+#define DIM_GUESSED 1024               /* while the model is still loading */
+#define TOO_MUCH "Too much is in progress, please retry shortly"
 
 static const char *const poolings[] = {"mean", "cls", "max", NULL};
 static const char *const levels[] = {"accurate", "fast", NULL};
@@ -51,20 +56,35 @@ static const pil_field ocr_fields[OCR_FIELDS] = {
     {.name = "recognition_level", .type = PIL_FIELD_CHOICE, .choices = levels, .fallback_text = "accurate"},
 };
 
+static void out_of_memory(pil_exchange *x) { pil_answer_busy(x, 1000, "Out of memory"); }
+
+/* An upper bound of the number of values of a JSON text. */
+static size_t count_values(const char *s, size_t n) {
+    size_t values = 1;
+    for (size_t i = 0; i < n; i++) values += s[i] == ',' || s[i] == ':' || s[i] == '[' || s[i] == '{';
+    return values;
+}
+
 /* Parses and checks the body into x->json and values. False when the request is answered already. */
 static bool take_body(pil_exchange *x, pil_value *values, const pil_field *fields, size_t n) {
+    const pil_http_request *r = x->request;
+    if (!pil_exchange_reserve(x, r->body_bytes + JSON_VALUE_BYTES * count_values(r->body, r->body_bytes))) {
+        pil_answer_busy(x, 1000, TOO_MUCH);
+        return false;
+    }
     pil_buf detail;
     pil_buf_init(&detail, DETAIL_BYTES_MAX);
     const char *type = pil_http_parser_header(x->parser, "content-type", NULL);
-    pillion_status st = pil_validate(&x->json, values, fields, n, type, x->request->body, x->request->body_bytes,
-                                     PIL_LIMIT_TEXTS, &detail);
+    pillion_status st =
+        pil_validate(&x->json, values, fields, n, type, r->body, r->body_bytes, PIL_LIMIT_TEXTS, &detail);
+    pil_http_parser_drop_body(x->parser);
     if (st == PILLION_OK) {
         pil_buf_deinit(&detail);
         return true;
     }
     if (st == PILLION_E_NOMEM) {
         pil_buf_deinit(&detail);
-        pil_answer_detail(x, 503, "Out of memory");
+        out_of_memory(x);
         return false;
     }
     pil_answer_send(x, st == PILLION_E_LIMIT ? 413 : 422, "application/json", &detail, NULL);
@@ -73,26 +93,59 @@ static bool take_body(pil_exchange *x, pil_value *values, const pil_field *field
 
 /* ── Health ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+bool pil_sidecar_refuses(const pil_pool_info *info) {
+    return info->state == PIL_POOL_FAILED || (info->breaker_open && info->workers_ready == 0);
+}
+
+static const char *state_of(const pil_server *s, const pil_pool_info *info) {
+    if (s->draining) return "draining";
+    switch (info->state) {
+    case PIL_POOL_PREPARING: return "loading";
+    case PIL_POOL_READY: return info->breaker_open ? "breaker_open" : info->workers_ready ? "ready" : "restarting";
+    case PIL_POOL_FAILED: break;
+    }
+    return "failed";
+}
+
+static void put_text(pil_buf *body, const char *name, const char *text) {
+    if (*text == '\0') return;
+    pil_buf_printf(body, ",\"%s\":", name);
+    pil_json_put_string(body, text, pil_utf8_valid(text, strlen(text)));
+}
+
+/* What only those are told who may use the server. */
+static void put_details(pil_buf *body, const pil_server *s, const pil_pool_info *info) {
+    put_text(body, "model", s->model_id);
+    if (info->dim) pil_buf_printf(body, ",\"dim\":%u", info->dim);
+    put_text(body, "sandbox", info->sandbox);
+    pil_buf_printf(body, ",\"device\":\"cpu\",\"state\":\"%s\",\"workers\":%u,\"workers_ready\":%u,\"restarts\":%llu",
+                   state_of(s, info), info->workers, info->workers_ready, (unsigned long long)info->deaths);
+    pil_buf_printf(body, ",\"connections\":%zu,\"in_flight_bytes\":%zu", s->n_conns, s->in_flight_bytes);
+    if (info->state == PIL_POOL_FAILED) put_text(body, "reason", info->error.text);
+    else if (info->breaker_open) put_text(body, "reason", info->reason);
+    else if (info->state == PIL_POOL_READY && info->workers_ready == 0)
+        put_text(body, "reason", "no worker is ready; they are being started again");
+}
+
+/* Whether work is taken, for people and for what watches us. "degraded": it is, by fewer workers than there should be,
+ * or after a wait. 503 only when it would be refused. Never queued, computes nothing. */
 void pil_sidecar_health(pil_exchange *x) {
     const pil_pool_info *info = pil_pool_info_of(x->server->pool);
+    bool loaded = info->state == PIL_POOL_READY, refuses = pil_sidecar_refuses(info);
+    bool degraded = loaded && (info->workers_ready == 0 || info->breaker_open);
     pil_buf body;
     pil_buf_init(&body, 64 * PIL_KIB);
-    pil_buf_printf(&body, "{\"status\":\"ok\",\"model_loaded\":%s,\"model_loading\":%s,\"model\":",
-                   info->state == PIL_POOL_READY ? "true" : "false",
+    pil_buf_printf(&body, "{\"status\":\"%s\",\"model_loaded\":%s,\"model_loading\":%s",
+                   refuses ? "failed" : degraded ? "degraded" : "ok", loaded ? "true" : "false",
                    info->state == PIL_POOL_PREPARING ? "true" : "false");
-    pil_json_put_string(&body, x->server->model_id, strlen(x->server->model_id));
-    if (info->dim) pil_buf_printf(&body, ",\"dim\":%u", info->dim);
-    if (*info->sandbox) pil_buf_printf(&body, ",\"sandbox\":\"%s\"", info->sandbox);
-    pil_buf_puts(&body, ",\"device\":\"cpu\"}");
-    pil_answer_send(x, 200, "application/json", &body, NULL);
+    if (pil_access_has_token(x)) put_details(&body, x->server, info);
+    pil_buf_putc(&body, '}');
+    pil_answer_send(x, refuses ? 503 : 200, "application/json", &body, refuses ? "retry-after: 10\r\n" : NULL);
 }
 
 static void unavailable(pil_exchange *x, bool still_loading) {
-    pil_buf body;
-    pil_buf_init(&body, PIL_KIB);
-    pil_buf_puts(&body, still_loading ? "{\"detail\":\"Model is still loading, please retry shortly\"}"
-                                      : "{\"detail\":\"Model not loaded\"}");
-    pil_answer_send(x, 503, "application/json", &body, "retry-after: 1\r\n");
+    pil_answer_busy(x, still_loading ? 1000 : pil_pool_retry_after_ms(x->server->pool),
+                    still_loading ? "Model is still loading, please retry shortly" : "Model not loaded");
 }
 
 static void answer_info(pil_exchange *x) {
@@ -121,29 +174,36 @@ void pil_sidecar_info(pil_exchange *x) {
 /* ── Vectors ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* What a text is told whose vector there is none of. */
-static const char *words_for(pillion_status st, const char **type) {
+typedef struct complaint {
+    const char *code, *words; /* stable; clients compare the code */
+    bool again;               /* it was not the text's fault: another try may succeed */
+} complaint;
+
+static complaint complaint_of(pillion_status st) {
     switch (st) {
-    case PILLION_E_INTERNAL: *type = "worker_died"; return "Computing this text ended its worker process";
-    case PILLION_E_POISON: *type = "text_set_aside"; return "Computing this text ends its worker process: set aside";
-    case PILLION_E_DEADLINE: *type = "deadline_exceeded"; return "This text was not computed in time";
-    case PILLION_E_LOST: *type = "workers_lost"; return "Too many workers died under this request; try again";
-    case PILLION_E_UNAVAILABLE: *type = "unavailable"; return "No worker can be started";
-    case PILLION_E_NUMERIC: *type = "numeric_error"; return "The model's answer to this text is not a finite vector";
-    case PILLION_E_NOMEM: *type = "out_of_memory"; return "Not enough memory for this text";
+    case PILLION_E_INTERNAL: return (complaint){"worker_died", "Computing this text ended its worker process", false};
+    case PILLION_E_POISON:
+        return (complaint){"text_set_aside", "Computing this text ends its worker process: set aside", false};
+    case PILLION_E_DEADLINE: return (complaint){"deadline_exceeded", "This text was not computed in time", true};
+    case PILLION_E_LOST:
+        return (complaint){"workers_lost", "Too many workers died under this request; try again", true};
+    case PILLION_E_UNAVAILABLE: return (complaint){"unavailable", "No worker can be started", true};
+    case PILLION_E_NUMERIC:
+        return (complaint){"numeric_error", "The model's answer to this text is not a finite vector", false};
+    case PILLION_E_NOMEM: return (complaint){"out_of_memory", "Not enough memory for this text", true};
+    case PILLION_E_CANCELLED: return (complaint){"cancelled", "Computing this text was broken off", true};
     case PILLION_E_TOO_LONG:
-    case PILLION_E_LIMIT: *type = "text_too_long"; return "This text is too long";
+    case PILLION_E_LIMIT: return (complaint){"text_too_long", "This text is too long", false};
+    case PILLION_E_UTF8: return (complaint){"invalid_utf8", "This text is not valid UTF-8", false};
     case PILLION_OK:
     case PILLION_E_ARG:
     case PILLION_E_IO:
     case PILLION_E_NOT_FOUND:
     case PILLION_E_FORMAT:
     case PILLION_E_UNSUPPORTED:
-    case PILLION_E_UTF8:
-    case PILLION_E_CANCELLED:
     case PILLION_E_STALE: break;
     }
-    *type = "text_refused";
-    return pillion_status_text(st);
+    return (complaint){"text_refused", "This text could not be computed", false};
 }
 
 /* [[…],null,…], and for the nulls errors:[{index,code,message}] behind it. */
@@ -160,30 +220,34 @@ static void put_vectors(pil_buf *body, const pil_job *job) {
     pil_buf_putc(body, ']');
     for (size_t i = 0, told = 0; i < n && n_errors; i++) {
         const pillion_item *it = pil_job_item(job, i);
-        const char *type;
         if (!it->status) continue;
-        const char *words = words_for(it->status, &type);
+        complaint why = complaint_of(it->status);
         pil_buf_printf(body, "%s{\"index\":%zu,\"code\":\"%s\",\"message\":\"%s\"}", told++ ? "," : ",\"errors\":[", i,
-                       type, words);
+                       why.code, why.words);
     }
     if (n_errors) pil_buf_putc(body, ']');
 }
 
-/* The first text that failed; pil_job_count() when none did. */
-static size_t first_failed(const pil_job *job) {
-    size_t i = 0;
-    while (i < pil_job_count(job) && pil_job_item(job, i)->status == PILLION_OK) i++;
-    return i;
+/* The text that is to be named when the request fails as a whole: the first one that fails whenever it is tried, else
+ * the first one that failed; pil_job_count() when none did. */
+static size_t find_failed(const pil_job *job) {
+    size_t n = pil_job_count(job), failed = n;
+    for (size_t i = 0; i < n; i++) {
+        pillion_status st = pil_job_item(job, i)->status;
+        if (st && failed == n) failed = i;
+        if (st && !complaint_of(st).again) return i;
+    }
+    return failed;
 }
 
+/* 422 is not tried again by clients, 503 is. */
 static void answer_failed(pil_exchange *x, const pil_job *job, size_t index) {
-    const pillion_item *it = pil_job_item(job, index);
-    const char *type, *words = words_for(it->status, &type);
+    complaint why = complaint_of(pil_job_item(job, index)->status);
     pil_buf body;
     pil_buf_init(&body, 64 * PIL_KIB);
-    pil_validate_put_item(&body, type, x->chunks ? "path" : "texts", index, words, x->inputs[index].text,
+    pil_validate_put_item(&body, why.code, x->chunks ? "path" : "texts", index, why.words, x->inputs[index].text,
                           x->inputs[index].text_bytes);
-    pil_answer_send(x, it->status == PILLION_E_NOMEM ? 503 : 422, "application/json", &body, NULL);
+    pil_answer_send(x, why.again ? 503 : 422, "application/json", &body, why.again ? "retry-after: 1\r\n" : NULL);
 }
 
 static void on_embedded(const pil_job *job, void *ud) {
@@ -193,7 +257,7 @@ static void on_embedded(const pil_job *job, void *ud) {
         unavailable(x, pil_job_ended(job) == PIL_JOB_EXPIRED);
         return;
     }
-    size_t failed = first_failed(job);
+    size_t failed = find_failed(job);
     const char *partial = pil_http_parser_header(x->parser, "x-pillion-partial", NULL);
     if (failed < pil_job_count(job) && !(partial && strcmp(partial, "1") == 0)) {
         answer_failed(x, job, failed);
@@ -213,18 +277,22 @@ static void on_embedded(const pil_job *job, void *ud) {
 }
 
 static void submit(pil_exchange *x, size_t n) {
+    const pil_pool_info *info = pil_pool_info_of(x->server->pool);
+    size_t dim = info->dim ? info->dim : DIM_GUESSED;
+    if (!pil_exchange_reserve(x, n * (sizeof *x->inputs + dim * VECTOR_VALUE_BYTES))) {
+        pil_answer_busy(x, 1000, TOO_MUCH);
+        return;
+    }
     pillion_run_options options;
     pillion_run_options_init(&options);
     options.normalize = x->normalize ? PILLION_NORMALIZE_ON : PILLION_NORMALIZE_MODEL;
     pillion_error err = {0};
-    pillion_status st = pil_pool_submit(x->server->pool, &x->ticket, (uintptr_t)x->conn, PILLION_OP_EMBED, &options,
-                                        x->inputs, n, on_embedded, x, &err);
-    if (!st) return;
-    pil_buf body;
-    pil_buf_init(&body, PIL_KIB);
-    pil_buf_puts(&body, st == PILLION_E_LIMIT ? "{\"detail\":\"Too much work is waiting, please retry shortly\"}"
-                                              : "{\"detail\":\"Out of memory\"}");
-    pil_answer_send(x, 503, "application/json", &body, "retry-after: 1\r\n");
+    pillion_status st = pil_pool_submit(x->server->pool, &x->ticket, pil_conn_client(x->conn), PILLION_OP_EMBED,
+                                        &options, x->inputs, n, on_embedded, x, &err);
+    if (st == PILLION_E_LIMIT)
+        pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), "Too much work is waiting, please retry shortly");
+    else if (st == PILLION_E_NOMEM) out_of_memory(x);
+    else if (st) unavailable(x, false);
 }
 
 void pil_sidecar_embed(pil_exchange *x) {
@@ -241,7 +309,7 @@ void pil_sidecar_embed(pil_exchange *x) {
         return;
     }
     if (x->inputs) submit(x, n);
-    else pil_answer_detail(x, 503, "Out of memory");
+    else out_of_memory(x);
 }
 
 /* ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -249,7 +317,7 @@ void pil_sidecar_embed(pil_exchange *x) {
 /* Opens the file that a client names. type (nullable) receives "pdf" or "txt", and then no other ending is taken. False
  * when the request is answered already. */
 static bool open_file(pil_exchange *x, const pil_value *path, int *fd, const char **type) {
-    const pil_roots *roots = x->server->roots;
+    const pil_roots *roots = pil_access_roots(x->server->access);
     const char *ending = pil_extract_type_of(path->text);
     bool plain = strlen(path->text) == path->text_bytes; /* a NUL within names nothing */
     if (!roots) {
@@ -314,11 +382,22 @@ static pillion_status cut_chunks(pil_exchange *x, const pil_json *pages) {
                            (size_t)x->max_chunks, NULL);
 }
 
+static size_t count_text(const pil_json *pages) {
+    size_t bytes = 0;
+    for (size_t i = 0, n; i < pil_json_count(pages); i++)
+        if (pil_json_string(pil_json_at(pages, i), &n)) bytes += n;
+    return bytes;
+}
+
 static void on_text(const pil_document_result *r, void *ud) {
     pil_exchange *x = ud;
     if (!is_read(x, r)) return;
+    if (!pil_exchange_reserve(x, 2 * count_text(pil_json_get(r->json, "pages")))) {
+        pil_answer_busy(x, 1000, TOO_MUCH);
+        return;
+    }
     if (cut_chunks(x, pil_json_get(r->json, "pages"))) {
-        pil_answer_detail(x, 503, "Out of memory");
+        out_of_memory(x);
         return;
     }
     if (x->n_chunks == 0) {
@@ -327,7 +406,7 @@ static void on_text(const pil_document_result *r, void *ud) {
     }
     x->inputs = calloc(x->n_chunks, sizeof *x->inputs);
     if (!x->inputs) {
-        pil_answer_detail(x, 503, "Out of memory");
+        out_of_memory(x);
         return;
     }
     for (size_t i = 0; i < x->n_chunks; i++)
@@ -338,7 +417,7 @@ static void on_text(const pil_document_result *r, void *ud) {
 static void read_document(pil_exchange *x, int fd, const char *const *args, uint64_t deadline_ms,
                           pil_document_fn on_done) {
     if (pil_document_start(&x->document, x->server, fd, args, deadline_ms, on_done, x))
-        pil_answer_detail(x, 503, "Out of memory");
+        out_of_memory(x);
 }
 
 void pil_sidecar_embed_file(pil_exchange *x) {
@@ -381,7 +460,12 @@ static void on_recognised(const pil_document_result *r, void *ud) {
         if (i) pil_buf_putc(&body, ',');
         pil_json_put_string(&body, s ? s : "", n);
     }
-    pil_buf_printf(&body, "],\"confidence\":%.6g}", pil_json_real_or(pil_json_get(r->json, "confidence"), 0));
+    pil_buf_printf(&body, "],\"confidence\":%.6g", pil_json_real_or(pil_json_get(r->json, "confidence"), 0));
+    const pil_json *failed = pil_json_get(r->json, "failed_pages");
+    for (size_t i = 0; i < pil_json_count(failed); i++)
+        pil_buf_printf(&body, "%s%lld", i ? "," : ",\"failed_pages\":[",
+                       (long long)pil_json_int_or(pil_json_at(failed, i), 0));
+    pil_buf_puts(&body, pil_json_count(failed) ? "]}" : "}");
     pil_answer_send(x, 200, "application/json", &body, NULL);
 }
 

@@ -14,9 +14,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
 #include <unistd.h>
 #include <uv.h>
 
@@ -301,6 +306,26 @@ void pil_stream_address(const pil_stream *s, bool peer, char *out, size_t out_by
     if (s->closed || s->uv.handle.type != UV_TCP) return;
     int e = (peer ? uv_tcp_getpeername : uv_tcp_getsockname)(&s->uv.tcp, (struct sockaddr *)&a, &n);
     if (e == 0) name_of(&a, out, out_bytes);
+}
+
+size_t pil_stream_unsent(const pil_stream *s) {
+    if (s->closed) return 0;
+    size_t bytes = uv_stream_get_write_queue_size(&s->uv.stream);
+#ifdef SIOCOUTQ
+    int in_kernel = 0;
+    uv_os_fd_t fd;
+    if (uv_fileno(&s->uv.handle, &fd) == 0 && ioctl(fd, SIOCOUTQ, &in_kernel) == 0 && in_kernel > 0)
+        bytes += (size_t)in_kernel;
+#endif
+    return bytes;
+}
+
+size_t pil_stream_spare(const pil_stream *s) {
+    struct rlimit limit;
+    uv_os_fd_t fd;
+    if (s->closed || uv_fileno(&s->uv.handle, &fd) != 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > (rlim_t)fd + SIZE_MAX / 2) return SIZE_MAX / 2;
+    return limit.rlim_cur > (rlim_t)fd ? (size_t)(limit.rlim_cur - (rlim_t)fd - 1) : 0;
 }
 
 /* ── Listeners ──────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -70,6 +70,12 @@ void pil_stream_close(pil_stream *s); /* accepts NULL; drops what is not written
 /* Address of our end or of the other one, without port: "127.0.0.1", "::1"; "" for a Unix socket. */
 void pil_stream_address(const pil_stream *s, bool peer, char *out, size_t out_bytes);
 
+/* Bytes written that the other side has not taken yet, as far as the system tells. */
+size_t pil_stream_unsent(const pil_stream *s);
+/* How many descriptors with a higher number than that of s this process may have. Since the lowest free one is always
+ * given, few means that few are free. */
+size_t pil_stream_spare(const pil_stream *s);
+
 /* ── Listeners ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 typedef struct pil_listener pil_listener;

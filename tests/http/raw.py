@@ -115,12 +115,13 @@ class Connection:
 class Server:
     """pillion serve on a free port. With ready=False it may still be loading when the constructor returns."""
 
-    def __init__(self, *args, ready=True, env=None, first=("serve",), listen=("--port", "0"), stdin=subprocess.DEVNULL):
+    def __init__(self, *args, ready=True, env=None, first=("serve",), listen=("--port", "0"),
+                 stdin=subprocess.DEVNULL, program=BIN, wrapper=()):
         self.log = tempfile.TemporaryFile()
         self.out = tempfile.TemporaryFile()
         self.started = time.monotonic()
-        self.process = subprocess.Popen([BIN, *first, *listen, *map(str, args)], stdin=stdin, stdout=self.out,
-                                        stderr=self.log, env=env or environment())
+        self.process = subprocess.Popen([*wrapper, program, *first, *listen, *map(str, args)], stdin=stdin,
+                                        stdout=self.out, stderr=self.log, env=env or environment())
         self.address = None
         self.wait(lambda: self.find_address() or self.process.poll() is not None, 30 * SLOW)
         if self.address and ready:
@@ -135,6 +136,12 @@ class Server:
         self.process.wait()
         self.log.close()
         self.out.close()
+
+    @classmethod
+    def fake(cls, *args, **kw):
+        """The listener with a pool that computes nothing: see fake_server.c."""
+        return cls(*args, program=os.environ["PILLION_FAKE_SERVER"], first=(), listen=(),
+                   ready=False, **kw)
 
     @staticmethod
     def wait(done, seconds, step=0.002):
@@ -275,8 +282,21 @@ class Case(unittest.TestCase):
         self.assertEqual((answer.status, answer.json()), (status, {"detail": detail}))
 
 
-def main():
+class FakeCase(unittest.TestCase):
+    """Tests against one server without workers for the whole class; args are those of fake_server.c."""
+
+    args = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server.fake(*cls.args)
+        cls.addClassCleanup(cls.server.__exit__)
+
+
+def main(needs_model=True):
     """Runs the tests of the calling file; a program without a built-in model is a reason to skip them."""
+    if not needs_model:
+        unittest.main(module="__main__", verbosity=2)
     r = subprocess.run([BIN, "show"], capture_output=True, env=environment(), check=False)
     if r.returncode == 3:
         print("skipped: the program has no built-in model:", r.stderr.decode().strip())

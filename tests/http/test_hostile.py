@@ -62,7 +62,8 @@ class NotHttp(Case):
                              ("GET / HTTP/1.1\r\nA: " + "b" * 20000 + "\r\n\r\n", 431),
                              ("GET / HTTP/1.1\r\n" + "A: b\r\n" * 101 + "\r\n", 431),
                              (POSTED + "Content-Length: 10000000000000\r\n\r\n", 413),
-                             ("POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\n\r\n", 413),
+                             ("POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\n\r\n", 405),
+                             ("GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 65537\r\n\r\n", 413),
                              (CHUNKED + "1;" + "x" * 9000, 400)):
             with self.server.connect() as c:
                 c.send(text)
