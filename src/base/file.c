@@ -15,12 +15,17 @@
 
 #include "base/err.h"
 
+#define SHOWN_MAX 140 /* bytes of a path in an error, of which the text has 240 */
+
 static pillion_status io_error(pillion_error *err, const char *path, const char *doing) {
     int e = errno;
     pillion_status st = e == ENOENT || e == ENOTDIR ? PILLION_E_NOT_FOUND
                         : e == ENOMEM                ? PILLION_E_NOMEM
                                                      : PILLION_E_IO;
-    return pil_err_set(err, st, "%s: %s: %s", path, doing, strerror(e));
+    size_t n = strlen(path); /* of a long path the end is shown: the reason must not be cut off */
+    const char *end = n > SHOWN_MAX ? path + n - SHOWN_MAX : path;
+    while (((unsigned char)*end & 0xC0) == 0x80) end++;
+    return pil_err_set(err, st, "%s%s: %s: %s", end > path ? "..." : "", end, doing, strerror(e));
 }
 
 /* O_NONBLOCK so that a FIFO cannot hold us; it has no effect on regular files, the only ones accepted. */

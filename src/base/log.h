@@ -9,7 +9,8 @@ void pil_log_init(pil_log_level level, const char *role);
 
 /* pil_log(PIL_LOG_WARN, "batch lost", "tokens=%d ms=%.1f", 512, 31.0) writes
  *   ts=2026-11-22T18:00:00.123Z level=warn role="worker 1" pid=42 msg="batch lost" tokens=512 ms=31.0
- * in one write. fields may be "". */
+ * in one write. fields may be "". A line that nobody would read (a full disk, a pipe that is full or closed) is dropped
+ * without waiting; the next one that is written says lost=N. */
 __attribute__((format(printf, 3, 4))) void pil_log(pil_log_level level, const char *msg, const char *fields, ...);
 
 #endif

@@ -84,11 +84,43 @@ static void an_event_is_one_line_even_when_it_holds_line_ends_or_is_too_long(voi
     assert_true(strlen(out) < 2048);
 }
 
+/* A pipe that nobody reads, a closed one and a full disk: the call returns, and what was lost is told. */
+static void lines_that_cannot_be_written_are_counted(void **state) {
+    (void)state;
+    char out[4096];
+    int ends[2], full = open("/dev/full", O_WRONLY), real = dup(STDERR_FILENO);
+    assert_int_equal(pipe(ends), 0);
+    assert_true(full >= 0);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    while (write(ends[1], "x", 1) == 1) continue;
+    fcntl(ends[1], F_SETFL, 0); /* from now on a write would wait for ever */
+    pil_log_init(PIL_LOG_WARN, "r");
+    dup2(ends[1], STDERR_FILENO);
+    for (int i = 0; i < 3; i++) pil_log(PIL_LOG_WARN, "lost", "n=%d", i);
+    close(ends[0]); /* a write would raise SIGPIPE */
+    pil_log(PIL_LOG_WARN, "lost", "n=%d", 3);
+    dup2(full, STDERR_FILENO);
+    pil_log(PIL_LOG_WARN, "lost", "n=%d", 4);
+    close(STDERR_FILENO);
+    pil_log(PIL_LOG_WARN, "lost", "n=%d", 5);
+    dup2(real, STDERR_FILENO);
+    start_capture();
+    pil_log(PIL_LOG_WARN, "again", "n=%d", 6);
+    pil_log(PIL_LOG_WARN, "again", "n=%d", 7);
+    end_capture(out, sizeof out);
+    assert_non_null(strstr(out, "msg=\"again\" n=6 lost=6\n"));
+    assert_non_null(strstr(out, "msg=\"again\" n=7\n"));
+    close(ends[1]);
+    close(full);
+    close(real);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_has_time_level_role_process_and_fields),
         cmocka_unit_test(levels_above_the_one_set_are_dropped),
         cmocka_unit_test(an_event_is_one_line_even_when_it_holds_line_ends_or_is_too_long),
+        cmocka_unit_test(lines_that_cannot_be_written_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
