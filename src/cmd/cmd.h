@@ -35,6 +35,8 @@ const pil_command *pil_command_find(const char *name); /* NULL when there is non
 /* Says that there is no such command, with the nearest one that there is. Returns PIL_EXIT_USAGE. */
 int pil_command_unknown(const char *name);
 
+bool pil_ends_with(const char *s, const char *end);
+
 /* Parses the arguments behind the command's name, prints help if asked for, else runs. Returns the exit status. */
 int pil_command_run(const pil_command *command, int argc, char **argv);
 

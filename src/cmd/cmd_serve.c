@@ -1,11 +1,14 @@
 /* cmd_serve.c - pillion serve: listen, start the workers, serve, drain, end.
  *
- * Flow:    find the model (nothing is read) -> listen -> pool: compile if need be, workers -> loop -> SIGTERM, SIGINT,
- *          SIGHUP, GET /shutdown or the parent's end -> drain -> stop the workers -> exit.
+ * Flow:    find the model (nothing is read) -> listen (serve_listen.c) -> pool: compile if need be, workers -> ready ->
+ *          loop -> SIGTERM, SIGINT, GET /shutdown, the parent's end, a successor -> drain -> stop the workers -> exit.
+ * Signals: SIGHUP reads the file of options again (serve_reload.c); without one it ends the server, as it ends every
+ *          program whose terminal is closed, unless it was ignored from the start (nohup). SIGUSR2 upgrades.
  * The sidecar's way: started as an interpreter would be, with a script *.py as first argument, the program takes the
  * place of the Python sidecar: another default model, and less time to drain, because that host kills after a second.
  * Standard output is for PROGRESS: lines, each in one write, since their reader splits what it gets at line ends.
- * Tests:   tests/http/test_server.py, tests/http/test_lifecycle.py. */
+ * Not here: the table of options (serve_options.c).
+ * Tests:   tests/http/test_server.py, tests/http/test_lifecycle.py, tests/http/test_service.py. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,44 +25,19 @@
 #include "base/thread.h"
 #include "cmd/builtin.h"
 #include "cmd/cmd.h"
-#include "cmd/model.h"
+#include "cmd/notify.h"
 #include "cmd/say.h"
-#include "http/http.h"
-#include "hub/hub.h"
+#include "cmd/serve.h"
 
 #define PARENT_POLL_MS 250
+#define BEAT_MS 10000       /* to a service manager without a watchdog, while the model is compiled */
+#define EXTEND_US 30000000u /* what each beat then asks for */
 #define SIDECAR_DRAIN_MS 600 /* with the workers' end, below the second after which its host kills */
-
-static const char who[] = "pillion serve";
-static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
-
-typedef struct serve_values {
-    pil_model_values model;
-    const char *host;
-    uint64_t port, workers, drain_s, log_level;
-    pil_option_list listen, files_roots, allow_hosts;
-    bool with_parent;
-} serve_values;
-
-typedef struct serve {
-    const serve_values *values;
-    const char *model_name;
-    pil_hub_model model;
-    bool is_sidecar, stopping, was_ready;
-    uint64_t started_ns;
-    pil_loop *loop;
-    pil_server *server;
-    pil_pool *pool;
-    pil_timer *parent_timer;
-    pid_t parent;
-    uint32_t workers;
-    int status;
-} serve;
 
 /* ── What is said ───────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* One PROGRESS line; members are those of "data" behind the model. Nobody reads them at a terminal. */
-static void progress(const serve *s, const char *type, const char *members) {
+static void progress(const pil_serve *s, const char *type, const char *members) {
     if (isatty(STDOUT_FILENO)) return;
     pil_buf line;
     pil_buf_init(&line, 64 * PIL_KIB);
@@ -71,66 +49,74 @@ static void progress(const serve *s, const char *type, const char *members) {
     pil_buf_deinit(&line);
 }
 
-/* Where we listen, and a line to try. */
-static void say_address(const serve *s, const pil_listener *l, bool first) {
-    FILE *out = isatty(STDOUT_FILENO) ? stdout : stderr;
-    const char *host = pil_listener_host(l);
-    char url[400], where[300] = "";
-    bool is_unix = pil_listener_is_unix(l), is_v6 = strchr(host, ':') && !is_unix;
-    bool is_any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-    if (is_unix) snprintf(where, sizeof where, " --unix-socket %s", host);
-    if (is_unix || is_any) snprintf(url, sizeof url, "http://localhost");
-    else snprintf(url, sizeof url, "http://%s%s%s", is_v6 ? "[" : "", host, is_v6 ? "]" : "");
-    if (!is_unix) snprintf(url + strlen(url), sizeof url - strlen(url), ":%u", pil_listener_port(l));
-    if (is_unix) fprintf(out, "pillion %s: %s on unix:%s\n", pillion_version(), s->model_name, host);
-    else fprintf(out, "pillion %s: %s on %s\n", pillion_version(), s->model_name, url);
-    if (first)
-        fprintf(out, "try: curl -s%s %s/embed -H 'content-type: application/json' -d '{\"texts\":[\"hello\"]}'\n",
-                where, url);
-    if (is_any || (!is_unix && strncmp(host, "127.", 4) != 0 && strcmp(host, "::1") != 0))
-        fprintf(out, "note: other machines can reach this server, and nothing asks them for a password\n");
-    fflush(out);
-}
-
 /* ── The end ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void on_stopped(void *ud) { pil_loop_stop(((serve *)ud)->loop); }
+static void on_stopped(void *ud) { pil_loop_stop(((pil_serve *)ud)->loop); }
 
 static void on_drained(void *ud) {
-    serve *s = ud;
+    pil_serve *s = ud;
     pil_pool_stop(s->pool, on_stopped, s);
 }
 
-static void stop(serve *s, uint64_t drain_ms) {
+void pil_serve_stop(pil_serve *s, uint64_t drain_ms) {
     if (s->stopping) return;
     s->stopping = true;
-    pil_log(PIL_LOG_INFO, "stopping", "drain_ms=%llu", (unsigned long long)drain_ms);
-    pil_server_drain(s->server, drain_ms, on_drained, s);
+    pil_log(PIL_LOG_INFO, "stopping", "drain_ms=%llu successor=%d", (unsigned long long)drain_ms, s->handed_over);
+    if (!s->handed_over) pil_notify("STOPPING=1");
+    if (s->handed_over) pil_server_hand_over(s->server, drain_ms, on_drained, s);
+    else pil_server_drain(s->server, drain_ms, on_drained, s);
 }
 
-static uint64_t drain_ms(const serve *s) {
-    uint64_t ms = s->values->drain_s * 1000;
+uint64_t pil_serve_drain_ms(const pil_serve *s) {
+    uint64_t ms = s->live->drain_s * 1000;
     return s->is_sidecar && ms > SIDECAR_DRAIN_MS ? SIDECAR_DRAIN_MS : ms;
 }
 
-static void on_signal(int signum, void *ud) {
-    (void)signum;
-    serve *s = ud;
-    if (s->stopping) pil_loop_stop(s->loop); /* the second time at once */
-    else stop(s, drain_ms(s));
+static void stop(pil_serve *s) { pil_serve_stop(s, pil_serve_drain_ms(s)); }
+
+static void fail(pil_serve *s, const pillion_error *why) {
+    pil_say(PIL_SERVE_NAME, "%s", why->text);
+    if (!s->status) s->status = pil_exit_of(why->code);
+    pil_serve_stop(s, SIDECAR_DRAIN_MS);
 }
 
-static void on_shutdown(void *ud) { stop(ud, drain_ms(ud)); }
+static void on_signal(int signum, void *ud) {
+    pil_serve *s = ud;
+    if (signum == SIGUSR2) pil_serve_upgrade(s);
+    else if (signum == SIGHUP && s->values->config) pil_serve_reload(s);
+    else if (s->stopping) pil_loop_stop(s->loop); /* the second time at once */
+    else stop(s);
+}
+
+static void on_shutdown(void *ud) { stop(ud); }
 
 static void on_parent_poll(void *ud) {
-    serve *s = ud;
-    if (getppid() != s->parent) stop(s, drain_ms(s));
+    pil_serve *s = ud;
+    if (getppid() != s->parent) stop(s);
+}
+
+static void on_stdin(void *ud) {
+    pil_serve *s = ud;
+    char thrown_away[4096];
+    ssize_t n = read(STDIN_FILENO, thrown_away, sizeof thrown_away);
+    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) return;
+    pil_watch_destroy(s->stdin_watch);
+    s->stdin_watch = NULL;
+    stop(s);
+}
+
+/* A service manager hears that the loop turns and somebody computes; or that the model takes its time. */
+static void on_beat(void *ud) {
+    pil_serve *s = ud;
+    const pil_pool_info *info = pil_pool_info_of(s->pool);
+    if (info->state == PIL_POOL_PREPARING) pil_notify("EXTEND_TIMEOUT_USEC=%u", EXTEND_US);
+    else if (info->workers_ready > 0) pil_notify("WATCHDOG=1");
 }
 
 /* ── The model ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void on_pool(void *ud) {
-    serve *s = ud;
+    pil_serve *s = ud;
     const pil_pool_info *info = pil_pool_info_of(s->pool);
     if (info->state == PIL_POOL_READY && !s->was_ready) {
         char members[200];
@@ -142,16 +128,14 @@ static void on_pool(void *ud) {
         progress(s, "model_loaded", members);
         pil_log(PIL_LOG_INFO, "ready", "dim=%u workers=%u sandbox=\"%s\" ms=%.1f", info->dim, info->workers,
                 info->sandbox, ms);
+        pillion_error err = {0};
+        if (!s->stopping && pil_serve_ready(s, &err)) fail(s, &err);
     }
-    if (info->state == PIL_POOL_FAILED && !s->stopping) {
-        pil_say(who, "%s", info->error.text);
-        s->status = pil_exit_of(info->error.code);
-        stop(s, SIDECAR_DRAIN_MS);
-    }
+    if (info->state == PIL_POOL_FAILED && !s->stopping) fail(s, &info->error);
     pil_server_model_changed(s->server);
 }
 
-static pillion_status find_model(serve *s, pillion_error *err) {
+static pillion_status find_model(pil_serve *s, pillion_error *err) {
     size_t builtin_bytes;
     bool has_builtin = pil_builtin_model(&builtin_bytes) != NULL;
     const char *name = s->values->model.model;
@@ -166,7 +150,7 @@ static pillion_status find_model(serve *s, pillion_error *err) {
     return PILLION_OK;
 }
 
-static pillion_status start_pool(serve *s, pillion_error *err) {
+static pillion_status start_pool(pil_serve *s, pillion_error *err) {
     pil_pool_options o = {.directory = s->model.kind == PIL_HUB_DIRECTORY ? s->model.path : NULL,
                           .file = s->model.kind == PIL_HUB_FILE ? s->model.path : NULL,
                           .precision = (pillion_precision)s->values->model.precision, .workers = s->workers,
@@ -176,75 +160,99 @@ static pillion_status start_pool(serve *s, pillion_error *err) {
     return st;
 }
 
-/* ── Listening ──────────────────────────────────────────────────────────────────────────────────────────────── */
-
-static pillion_status listen_on(serve *s, const char *host, unsigned port, const char *path, bool first,
-                                pillion_error *err) {
-    bool in_use;
-    const pil_listener *l;
-    pillion_status st = pil_server_listen(s->server, host, port, path, &l, &in_use, err);
-    if (in_use) s->status = PIL_EXIT_IN_USE;
-    if (!st) say_address(s, l, first);
-    return st;
-}
-
-/* "HOST:PORT", "[v6]:PORT" or "unix:/path". */
-static pillion_status listen_at(serve *s, const char *where, bool first, pillion_error *err) {
-    if (strncmp(where, "unix:", 5) == 0 && where[5]) return listen_on(s, NULL, 0, where + 5, first, err);
-    const char *colon = strrchr(where, ':');
-    char host[256];
-    char *end = NULL;
-    errno = 0;
-    unsigned long port = colon && colon[1] >= '0' && colon[1] <= '9' ? strtoul(colon + 1, &end, 10) : 0;
-    size_t n = colon ? (size_t)(colon - where) : 0;
-    bool brackets = n > 2 && where[0] == '[' && where[n - 1] == ']';
-    if (!end || *end || errno || port > 65535 || n == 0 || n >= sizeof host || (!brackets && memchr(where, ':', n)))
-        return pil_err_set(err, PILLION_E_ARG, "--listen '%.100s': wanted HOST:PORT, [IPV6]:PORT or unix:/path", where);
-    snprintf(host, sizeof host, "%.*s", (int)(n - 2 * brackets), where + brackets);
-    return listen_on(s, host, (unsigned)port, NULL, first, err);
-}
-
-static pillion_status listen_all(serve *s, pillion_error *err) {
-    const serve_values *v = s->values;
-    if (v->listen.n == 0) return listen_on(s, v->host, (unsigned)v->port, NULL, true, err);
-    pillion_status st = PILLION_OK;
-    for (size_t i = 0; !st && i < v->listen.n; i++) st = listen_at(s, v->listen.items[i], i == 0, err);
-    return st;
-}
+/* ── Start ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* Every connection is a descriptor; the usual soft limit of 1,024 is all of them and none for the workers. */
-static void raise_descriptors(void) {
+static void raise_descriptors(const pil_serve *s) {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0) return;
-    rlim_t wanted = 2 * PIL_LIMIT_CONNECTIONS + 4 * PIL_LIMIT_WORKERS;
+    rlim_t wanted = 2 * (rlim_t)s->values->connections + 4 * PIL_LIMIT_WORKERS;
     if (r.rlim_cur != RLIM_INFINITY && r.rlim_cur < wanted) {
         r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > wanted ? wanted : r.rlim_max;
         setrlimit(RLIMIT_NOFILE, &r);
     }
 }
 
+/* A token of our own making stays the same for those who came by our predecessor. */
+static pillion_status find_token(pil_serve *s, pillion_error *err) {
+    const pil_serve_values *v = s->values;
+    pillion_status st = pil_token_read(&s->token, v->token_file, err);
+    if (st || !v->generate_token) return st;
+    if (s->token.text[0])
+        return pil_err_set(err, PILLION_E_ARG, "--generate-token: there is a token already, by --token-file or "
+                                               "PILLION_TOKEN");
+    if (!v->handshake)
+        return pil_err_set(err, PILLION_E_ARG, "--generate-token needs --handshake: nobody would know the token");
+    s->token = s->inherited.token;
+    return s->token.text[0] ? PILLION_OK : pil_token_make(&s->token, err);
+}
+
+pil_server_options pil_serve_server_options(pil_serve *s) {
+    const pil_serve_values *v = s->live;
+    return (pil_server_options){.model_id = s->model_name,
+                                .allow_hosts = v->allow_hosts.items,
+                                .n_allow_hosts = v->allow_hosts.n,
+                                .allow_origins = v->allow_origins.items,
+                                .n_allow_origins = v->allow_origins.n,
+                                .token = s->token.text,
+                                .limits = {.connections = s->values->connections,
+                                           .in_flight_bytes = s->values->memory_mib * PIL_MIB,
+                                           .idle_ms = s->values->keep_alive_s * 1000},
+                                .files_roots = v->files_roots.items,
+                                .n_files_roots = v->files_roots.n,
+                                .on_shutdown = on_shutdown,
+                                .ud = s};
+}
+
+/* Before anybody can know that we are here. */
+static pillion_status watch_signals(pil_serve *s, pillion_error *err) {
+    static const int signals[] = {SIGTERM, SIGINT, SIGUSR2, SIGHUP};
+    pillion_status st = PILLION_OK;
+    for (size_t i = 0; !st && i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction now;
+        bool ignored = signals[i] == SIGHUP && !s->values->config && sigaction(SIGHUP, NULL, &now) == 0 &&
+                       now.sa_handler == SIG_IGN;
+        if (!ignored) st = pil_loop_signal(s->loop, signals[i], on_signal, s, err);
+    }
+    return st;
+}
+
+static pillion_status start_timer(pil_serve *s, pil_timer **out, void (*fn)(void *ud), uint64_t ms,
+                                  pillion_error *err) {
+    *out = pil_timer_create(s->loop, fn, s);
+    if (!*out) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    pil_timer_start(*out, ms, ms);
+    return PILLION_OK;
+}
+
+/* Those who may end us or want to hear from us. */
+static pillion_status watch_others(pil_serve *s, pillion_error *err) {
+    pillion_status st = PILLION_OK;
+    if (s->values->with_parent) st = start_timer(s, &s->parent_timer, on_parent_poll, PARENT_POLL_MS, err);
+    pillion_error why = {0};
+    if (!st && s->values->with_stdin && pil_watch_create(&s->stdin_watch, s->loop, STDIN_FILENO, on_stdin, s, &why))
+        st = pil_err_set(err, PILLION_E_ARG, "--with-stdin: standard input is not a pipe or a socket");
+    uint64_t beat_ms = pil_notify_watchdog_ms(s->link >= 0) / 3;
+    if (!beat_ms || beat_ms > BEAT_MS) beat_ms = BEAT_MS;
+    if (!st && pil_notify_is_wanted()) st = start_timer(s, &s->beat, on_beat, beat_ms, err);
+    return st;
+}
+
 /* ── The command ────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static pillion_status start(serve *s, pillion_error *err) {
-    const serve_values *v = s->values;
-    const pil_server_options so = {.model_id = s->model_name, .allow_hosts = v->allow_hosts.items,
-                                   .n_allow_hosts = v->allow_hosts.n, .files_roots = v->files_roots.items,
-                                   .n_files_roots = v->files_roots.n, .on_shutdown = on_shutdown, .ud = s};
-    raise_descriptors();
+static pillion_status start(pil_serve *s, pillion_error *err) {
+    raise_descriptors(s);
     pil_return_large_blocks();
-    pillion_status st = pil_loop_create(&s->loop, err);
+    pillion_status st = pil_serve_take_over(s, err);
+    if (!st) st = find_token(s, err);
+    if (!st) st = pil_loop_create(&s->loop, err);
+    const pil_server_options so = pil_serve_server_options(s);
     if (!st) st = pil_server_create(&s->server, s->loop, &so, err);
-    static const int signals[] = {SIGTERM, SIGINT, SIGHUP}; /* before anybody can know that we are here */
-    for (size_t i = 0; !st && i < sizeof signals / sizeof *signals; i++)
-        st = pil_loop_signal(s->loop, signals[i], on_signal, s, err);
-    if (!st) st = listen_all(s, err);
+    if (!st) st = watch_signals(s, err);
+    if (!st) st = watch_others(s, err);
+    if (!st) st = pil_serve_listen(s, err);
     if (!st) progress(s, "model_cached", "");
     if (!st) st = start_pool(s, err);
-    if (!st && v->with_parent) {
-        s->parent_timer = pil_timer_create(s->loop, on_parent_poll, s);
-        if (s->parent_timer) pil_timer_start(s->parent_timer, PARENT_POLL_MS, PARENT_POLL_MS);
-        else st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
-    }
     return st;
 }
 
@@ -254,17 +262,25 @@ static int check_deps(void) {
     return fflush(stdout) == 0 ? PIL_EXIT_OK : PIL_EXIT_FAILURE;
 }
 
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
+static void end(pil_serve *s) {
+    pil_serve_leave(s);
+    pil_timer_destroy(s->parent_timer);
+    pil_timer_destroy(s->beat);
+    pil_watch_destroy(s->stdin_watch);
+    pil_server_destroy(s->server);
+    pil_pool_destroy(s->pool);
+    pil_loop_destroy(s->loop);
+    pil_options_deinit(&s->reloaded);
+    explicit_bzero(&s->token, sizeof s->token);
 }
 
 static int run(const void *values, char **args, size_t n_args) {
-    serve s = {.values = values, .started_ns = pil_clock_ns(), .parent = getppid()};
-    s.is_sidecar = n_args > 0 && ends_with(args[0], ".py");
-    if (s.is_sidecar && ends_with(args[0], "check_deps.py")) return check_deps();
+    pil_serve s = {.values = values, .live = values, .started_ns = pil_clock_ns(), .parent = getppid(), .link = -1,
+                   .inherited.lock_fd = -1, .handshake.lock_fd = -1};
+    s.is_sidecar = n_args > 0 && pil_ends_with(args[0], ".py");
+    if (s.is_sidecar && pil_ends_with(args[0], "check_deps.py")) return check_deps();
     if (n_args > 0 && !s.is_sidecar) {
-        pil_say(who, "unexpected argument '%.100s'; options begin with --", args[0]);
+        pil_say(PIL_SERVE_NAME, "unexpected argument '%.100s'; options begin with --", args[0]);
         return PIL_EXIT_USAGE;
     }
     pil_log_init((pil_log_level)s.values->log_level, "server");
@@ -274,79 +290,14 @@ static int run(const void *values, char **args, size_t n_args) {
     pillion_status st = find_model(&s, &err);
     if (!st) st = start(&s, &err);
     if (st) {
-        pil_say(who, "%s", err.text);
+        pil_say(PIL_SERVE_NAME, "%s", err.text);
         if (!s.status) s.status = pil_exit_of(st);
     } else {
         pil_loop_run(s.loop);
     }
-    pil_timer_destroy(s.parent_timer);
-    pil_server_destroy(s.server);
-    pil_pool_destroy(s.pool);
-    pil_loop_destroy(s.loop);
+    end(&s);
     return s.status;
 }
-
-static const pil_option options[] = {
-    {.name = "host",
-     .type = PIL_OPTION_STRING,
-     .field = offsetof(serve_values, host),
-     .value = "HOST",
-     .fallback = "127.0.0.1",
-     .env = "EMBED_HOST",
-     .help = "address to listen on"},
-    {.name = "port",
-     .type = PIL_OPTION_UINT,
-     .field = offsetof(serve_values, port),
-     .value = "PORT",
-     .fallback = "8421",
-     .max = 65535,
-     .env = "EMBED_PORT",
-     .help = "port to listen on, 0 for any that is free"},
-    {.name = "listen",
-     .type = PIL_OPTION_LIST,
-     .field = offsetof(serve_values, listen),
-     .value = "ADDRESS",
-     .help = "HOST:PORT or unix:/path to listen on instead of --host and --port"},
-    PIL_MODEL_OPTIONS(serve_values, model),
-    {.name = "workers",
-     .type = PIL_OPTION_UINT,
-     .field = offsetof(serve_values, workers),
-     .value = "N",
-     .fallback = "0",
-     .max = PIL_LIMIT_WORKERS,
-     .help = "processes that compute, 0 for one on each core"},
-    {.name = "files-root",
-     .type = PIL_OPTION_LIST,
-     .field = offsetof(serve_values, files_roots),
-     .value = "FOLDER",
-     .env = "EMBED_FILE_ROOTS",
-     .files = true,
-     .help = "let /embed-file and /ocr read files below this folder; without it they read none"},
-    {.name = "allow-host",
-     .type = PIL_OPTION_LIST,
-     .field = offsetof(serve_values, allow_hosts),
-     .value = "NAME",
-     .help = "serve requests for this host name too, besides localhost and the address that is listened on"},
-    {.name = "with-parent",
-     .type = PIL_OPTION_FLAG,
-     .field = offsetof(serve_values, with_parent),
-     .help = "end when the process that started this one ends"},
-    {.name = "drain",
-     .type = PIL_OPTION_UINT,
-     .field = offsetof(serve_values, drain_s),
-     .value = "SECONDS",
-     .fallback = "10",
-     .max = 3600,
-     .help = "time for requests in progress to end after SIGTERM"},
-    {.name = "log-level",
-     .type = PIL_OPTION_CHOICE,
-     .field = offsetof(serve_values, log_level),
-     .value = "LEVEL",
-     .choices = levels,
-     .fallback = "warn",
-     .help = "what is logged on standard error"},
-    PIL_OPTION_END,
-};
 
 const pil_command pil_cmd_serve = {
     .name = "serve",
@@ -362,12 +313,22 @@ const pil_command pil_cmd_serve = {
         "place of that script's interpreter: the default model is then "
         "paraphrase-multilingual-mpnet-base-v2.\n\n"
         "SIGTERM, SIGINT and GET /shutdown end it when the requests in progress are answered; a second signal ends it "
-        "at once.",
+        "at once. SIGHUP reads the --config file and the --token-file again: log-level, drain, allow-host, "
+        "allow-origin, files-root and the token change at once, other options at the next start; a file with an error "
+        "changes nothing. Without --config SIGHUP ends the server.\n\n"
+        "An upgrade loses no request: start the new program with --replace, or send SIGUSR2 after exchanging the "
+        "program's file. The new server takes over the listening sockets when it is ready; if it fails before, the old "
+        "one goes on.\n\n"
+        "Under systemd it takes the sockets of a socket unit in place of its own options, and reports readiness, its "
+        "end and, for a watchdog, that a worker is well.",
     .examples = "pillion serve\n"
                 "pillion serve --model ./all-mpnet-base-v2 --port 9000\n"
-                "pillion serve --listen 127.0.0.1:8421 --listen unix:/run/pillion.sock",
-    .options = options,
-    .values_bytes = sizeof(serve_values),
+                "pillion serve --listen 127.0.0.1:8421 --listen unix:/run/pillion.sock\n"
+                "pillion serve --port 0 --handshake ./pillion.json --generate-token --with-stdin\tfor a program that "
+                "starts its own server",
+    .options = pil_serve_options,
+    .values_bytes = sizeof(pil_serve_values),
+    .line = offsetof(pil_serve_values, line),
     .args_max = SIZE_MAX,
     .run = run,
 };

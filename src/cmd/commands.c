@@ -73,6 +73,11 @@ int pil_exit_of(pillion_status st) {
     return PIL_EXIT_FAILURE;
 }
 
+bool pil_ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
 static int print_help(const char *who, const pil_command *command) {
     pil_buf out;
     pil_buf_init(&out, PIL_HELP_BYTES);

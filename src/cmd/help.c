@@ -136,6 +136,10 @@ static void put_option_help(pil_buf *out, const pil_option *o) {
         put_remark(out, &open);
         pil_buf_puts(out, "may be repeated");
     }
+    if (o->live) {
+        put_remark(out, &open);
+        pil_buf_puts(out, "SIGHUP changes it");
+    }
     if (o->fallback) {
         put_remark(out, &open);
         pil_buf_printf(out, "default: %s", o->fallback);

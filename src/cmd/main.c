@@ -11,11 +11,6 @@
 #include "cmd/help.h"
 #include "cmd/say.h"
 
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 static int print(void (*put)(pil_buf *)) {
     pil_buf out;
     pil_buf_init(&out, PIL_HELP_BYTES);
@@ -47,7 +42,7 @@ int main(int argc, char **argv) {
         if (role->caged) _exit(status);
         return status;
     }
-    if (first[0] != '-' && ends_with(first, ".py")) {
+    if (first[0] != '-' && pil_ends_with(first, ".py")) {
         const pil_command *serve = pil_command_find("serve");
         if (serve) return pil_command_run(serve, argc - 1, argv + 1);
     }

@@ -1,25 +1,29 @@
 /* options.c - parses a command line against a command's table of options.
  *
  * Flow:       pil_options_parse(): defaults -> command line, which counts what was given -> environment for the rest ->
- *             number of arguments.
+ *             the file, if one is named, for the rest of that -> number of arguments.
  * Invariants: (1) after success every field holds a value that the table allows. (2) an error names the option (or the
  *             variable), what was given and what is allowed, in one line.
- * Memory:     strings are borrowed from argv, the environment and the table; lists are owned by pil_options.
+ * Memory:     strings are borrowed from argv, the environment and the table; lists and a file's text are owned by
+ *             pil_options.
  * Not here:   --help, the manual page and completion, which print the same tables (help.c, completion.c).
  * Tests:      tests/cmd/test_options.c, tests/cmd/test_usage.py. */
 #include "cmd/options.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/limits.h"
 
 #define SHOWN 60 /* characters of a user's argument that an error repeats */
+#define CONFIG_FILE_MAX (64 * PIL_KIB)
 
 /* One parse in progress. */
 typedef struct parse {
@@ -198,14 +202,18 @@ static pillion_status set_list_from_env(parse *p, const pil_option *o, const cha
     return st;
 }
 
+static void mark_given(parse *p, const pil_option *o) { p->given[o - p->command->options] = true; }
+
 static pillion_status set_from_env(parse *p, const pil_option *o) {
     const char *text = o->env ? getenv(o->env) : NULL;
     if (!text) return PILLION_OK;
     if (o->type == PIL_OPTION_FLAG) {
+        mark_given(p, o);
         *(bool *)field_of(p, o) = !is_off(text);
         return PILLION_OK;
     }
     if (text[0] == '\0') return PILLION_OK; /* an empty variable counts as unset, as in most programs */
+    mark_given(p, o);
     if (o->type == PIL_OPTION_LIST) return set_list_from_env(p, o, text);
     char from[128];
     snprintf(from, sizeof from, "%s (environment, for --%s)", o->env, o->name);
@@ -220,7 +228,7 @@ static pillion_status set_default(parse *p, const pil_option *o) {
     return st;
 }
 
-/* ── Command line ───────────────────────────────────────────────────────────────────────────────────────────── */
+/* ── Names ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static const pil_option *find_long(const parse *p, const char *name, size_t n) {
     for (size_t i = 0; i < p->n_options; i++) {
@@ -230,34 +238,108 @@ static const pil_option *find_long(const parse *p, const char *name, size_t n) {
     return NULL;
 }
 
+/* The visible name nearest to what was typed, or NULL. `also`: one more word, or NULL. */
+static const char *nearest_name(const parse *p, const char *typed, const char *also) {
+    const char **names = calloc(p->n_options + 2, sizeof *names);
+    if (!names) return NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_options; i++)
+        if (!p->command->options[i].hidden) names[n++] = p->command->options[i].name;
+    names[n] = also;
+    const char *near = pil_options_nearest(typed, names);
+    free(names);
+    return near;
+}
+
+static pillion_status unknown_option(const parse *p, const char *arg) {
+    char typed[SHOWN];
+    snprintf(typed, sizeof typed, "%s", arg + strspn(arg, "-"));
+    typed[strcspn(typed, "=")] = '\0';
+    const char *near = arg[1] == '-' ? nearest_name(p, typed, "help") : NULL;
+    if (near) return pil_err_set(p->err, PILLION_E_ARG, "unknown option '%.*s'; did you mean --%s?", SHOWN, arg, near);
+    return pil_err_set(p->err, PILLION_E_ARG, "unknown option '%.*s'; --help lists the options%s", SHOWN, arg,
+                       p->command->args_max ? ", and -- stands before arguments that begin with '-'" : "");
+}
+
+/* In a file. */
+static pillion_status unknown_name(const parse *p, const char *where, const char *name) {
+    const char *near = nearest_name(p, name, NULL);
+    return pil_err_set(p->err, PILLION_E_ARG, "%s: unknown option '%.*s'%s%s%s", where, SHOWN, name,
+                       near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+/* ── A file ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Cuts white space off both ends, in place. */
+static char *trim(char *text) {
+    text += strspn(text, " \t\r");
+    size_t n = strlen(text);
+    while (n > 0 && strchr(" \t\r", text[n - 1])) n--;
+    text[n] = '\0';
+    return text;
+}
+
+static pillion_status set_flag_from_file(parse *p, const pil_option *o, const char *from, const char *text) {
+    bool on = strcasecmp(text, "yes") == 0 || strcasecmp(text, "true") == 0 || strcasecmp(text, "on") == 0 ||
+              strcmp(text, "1") == 0;
+    if (!on && (text[0] == '\0' || (!is_off(text))))
+        return pil_err_set(p->err, PILLION_E_ARG, "%s: '%.*s' is not yes or no", from, SHOWN, text);
+    *(bool *)field_of(p, o) = on;
+    return PILLION_OK;
+}
+
+/* One line "name = value". `scratch` takes the values that something else beats, so that they are checked as well. */
+static pillion_status take_line(parse *p, parse *scratch, const char *where, char *line) {
+    char *equals = strchr(line, '=');
+    if (!equals) return pil_err_set(p->err, PILLION_E_ARG, "%s: '%.*s' is not name = value", where, SHOWN, line);
+    *equals = '\0';
+    const char *name = trim(line), *text = trim(equals + 1);
+    const pil_option *o = find_long(p, name, strlen(name));
+    if (!o || o->config) return unknown_name(p, where, name);
+    char from[PATH_MAX + 128];
+    snprintf(from, sizeof from, "%s: %s", where, o->name);
+    parse *to = p->given[o - p->command->options] ? scratch : p;
+    if (o->type == PIL_OPTION_FLAG) return set_flag_from_file(to, o, from, text);
+    return set_value(to, o, from, text);
+}
+
+static pillion_status take_lines(parse *p, const char *path, char *text) {
+    pil_options unused = {.values = calloc(1, p->command->values_bytes)};
+    parse scratch = *p;
+    scratch.out = &unused;
+    pillion_status st = unused.values ? PILLION_OK : no_memory(p);
+    char *rest = text;
+    for (unsigned number = 1; !st && rest; number++) {
+        char where[PATH_MAX + 32], *line = trim(strsep(&rest, "\n"));
+        if (*line == '\0' || *line == '#') continue;
+        snprintf(where, sizeof where, "%s:%u", path, number);
+        st = take_line(p, &scratch, where, line);
+    }
+    pil_options_deinit(&unused);
+    return st;
+}
+
+static pillion_status set_from_file(parse *p) {
+    const pil_option *config = NULL;
+    for (size_t i = 0; i < p->n_options; i++)
+        if (p->command->options[i].config) config = &p->command->options[i];
+    const char *path = config ? *(const char **)field_of(p, config) : NULL;
+    if (!path) return PILLION_OK;
+    char *text;
+    size_t n;
+    pillion_status st = pil_file_read(&text, &n, path, CONFIG_FILE_MAX, p->err);
+    if (!st) st = keep(p, text);
+    if (!st && strlen(text) != n) st = pil_err_set(p->err, PILLION_E_ARG, "%s: it is not a text file", path);
+    return st ? st : take_lines(p, path, text);
+}
+
+/* ── Command line ───────────────────────────────────────────────────────────────────────────────────────────── */
+
 static const pil_option *find_letter(const parse *p, char letter) {
     for (size_t i = 0; i < p->n_options; i++)
         if (p->command->options[i].letter == letter) return &p->command->options[i];
     return NULL;
 }
-
-static pillion_status unknown_option(const parse *p, const char *arg) {
-    const char **names = calloc(p->n_options + 2, sizeof *names);
-    if (!names) return no_memory(p);
-    size_t n = 0;
-    for (size_t i = 0; i < p->n_options; i++)
-        if (!p->command->options[i].hidden) names[n++] = p->command->options[i].name;
-    names[n] = "help";
-    char typed[SHOWN];
-    snprintf(typed, sizeof typed, "%s", arg + strspn(arg, "-"));
-    typed[strcspn(typed, "=")] = '\0';
-    const char *near = arg[1] == '-' ? pil_options_nearest(typed, names) : NULL;
-    pillion_status st;
-    if (near)
-        st = pil_err_set(p->err, PILLION_E_ARG, "unknown option '%.*s'; did you mean --%s?", SHOWN, arg, near);
-    else
-        st = pil_err_set(p->err, PILLION_E_ARG, "unknown option '%.*s'; --help lists the options%s", SHOWN, arg,
-                         p->command->args_max ? ", and -- stands before arguments that begin with '-'" : "");
-    free(names);
-    return st;
-}
-
-static void mark_given(parse *p, const pil_option *o) { p->given[o - p->command->options] = true; }
 
 /* --name, --name=VALUE or --name VALUE. *i is the index of the option in argv and moves over a value taken. */
 static pillion_status parse_long(parse *p, int argc, char **argv, int *i) {
@@ -332,6 +414,7 @@ static pillion_status parse_all(parse *p, int argc, char **argv) {
     if (p->out->help) return st;
     for (size_t i = 0; !st && i < p->n_options; i++)
         if (!p->given[i]) st = set_from_env(p, &p->command->options[i]);
+    if (!st) st = set_from_file(p);
     return st ? st : check_count(p);
 }
 
@@ -343,9 +426,32 @@ pillion_status pil_options_parse(pil_options *out, const pil_command *command, i
     out->args = calloc((size_t)argc + 1, sizeof *out->args);
     p.given = calloc(p.n_options + 1, sizeof *p.given);
     pillion_status st = out->values && out->args && p.given ? parse_all(&p, argc, argv) : no_memory(&p);
+    if (!st && command->line) {
+        const pil_command_line line = {argc, argv};
+        memcpy((char *)out->values + command->line, &line, sizeof line);
+    }
     free(p.given);
     if (st) pil_options_deinit(out);
     return st;
+}
+
+static bool same_text(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
+
+bool pil_options_same(const pil_option *o, const void *values_a, const void *values_b) {
+    const char *a = (const char *)values_a + o->field, *b = (const char *)values_b + o->field;
+    switch (o->type) {
+    case PIL_OPTION_FLAG: return *(const bool *)a == *(const bool *)b;
+    case PIL_OPTION_STRING:
+    case PIL_OPTION_PATH: return same_text(*(const char *const *)a, *(const char *const *)b);
+    case PIL_OPTION_UINT:
+    case PIL_OPTION_CHOICE: return *(const uint64_t *)a == *(const uint64_t *)b;
+    case PIL_OPTION_LIST: break;
+    }
+    const pil_option_list *x = (const pil_option_list *)a, *y = (const pil_option_list *)b;
+    if (x->n != y->n) return false;
+    for (size_t i = 0; i < x->n; i++)
+        if (strcmp(x->items[i], y->items[i]) != 0) return false;
+    return true;
 }
 
 void pil_options_deinit(pil_options *o) {

@@ -12,7 +12,10 @@
  *         PIL_OPTION_END,
  *     };
  *
- * A value is looked for on the command line, then in the environment variable, then in the table's default. */
+ * A value is looked for on the command line, then in the environment variable, then in the file that an option marked
+ * `config` names, then in the table's default. Such a file has lines "name = value" with the names of the table,
+ * without quotes or continuations; an option that may be given several times has several lines; flags are yes or no; a
+ * line that begins with # is a remark. */
 #ifndef PIL_CMD_OPTIONS_H
 #define PIL_CMD_OPTIONS_H
 
@@ -49,6 +52,8 @@ typedef struct pil_option {
     uint64_t min, max;          /* UINT: what is allowed; max 0 means no ceiling */
     const char *const *choices; /* CHOICE: NULL-terminated */
     const char *help;           /* one sentence in lower case, without a full stop */
+    bool live;                  /* a server takes a new value over when it reads its file again (SIGHUP) */
+    bool config;                /* PATH: the file with further values; at most one in a table */
     bool files;                 /* completion offers file names although the type is not PATH */
     bool hidden;                /* left out of --help, manual page and completion */
 } pil_option;
@@ -63,6 +68,12 @@ typedef enum pil_complete {
     PIL_COMPLETE_SHELLS,   /* names of shells */
 } pil_complete;
 
+/* Where the values came from, for a command that parses them once more. Borrowed from main. */
+typedef struct pil_command_line {
+    int argc;
+    char **argv;
+} pil_command_line;
+
 typedef struct pil_command {
     const char *name;          /* "embed" */
     const char *args;          /* "[TEXT...]", or "" */
@@ -71,6 +82,7 @@ typedef struct pil_command {
     const char *examples;      /* lines "command<TAB>what it does", or NULL */
     const pil_option *options; /* ends with PIL_OPTION_END; --help is added by the parser */
     size_t values_bytes;       /* sizeof the values */
+    size_t line;               /* offset of a pil_command_line in the values, which the parser fills in; 0: none */
     size_t args_min, args_max; /* how many arguments besides options; args_max SIZE_MAX: any number */
     pil_complete complete;     /* of the arguments */
     bool hidden;               /* left out of the list of commands */
@@ -81,20 +93,24 @@ typedef struct pil_command {
 
 /* What was parsed. Free with pil_options_deinit. */
 typedef struct pil_options {
-    void *values; /* the command's struct; strings in it are borrowed from argv, the environment and the table */
+    void *values; /* the command's struct; strings in it are borrowed from argv, the environment, the table and owned */
     char **args;  /* [n_args] arguments that are not options */
     size_t n_args;
     bool help;    /* --help or -h was given: values are incomplete, nothing else was checked */
-    void **owned; /* [n_owned] memory behind the lists */
+    void **owned; /* [n_owned] memory behind the lists and the values of a file */
     size_t n_owned;
 } pil_options;
 
 /* Parses argv[0 .. argc-1] (the command's own name is not among them). Options and arguments may be mixed; "--" ends
  * the options; "-" is an argument. --name VALUE, --name=VALUE, -o VALUE, -oVALUE and joined flags (-qv) are understood.
- *   Errors  E_ARG: one line that names the option, what was given and what is allowed. E_NOMEM. */
+ *   Errors  E_ARG: one line that names the option, what was given and what is allowed; for a file also the line's
+ *           number. E_NOT_FOUND, E_IO: the file. E_NOMEM. */
 PILLION_MUST_USE pillion_status pil_options_parse(pil_options *out, const pil_command *command, int argc, char **argv,
                                                   pillion_error *err);
 void pil_options_deinit(pil_options *o); /* accepts a zeroed one */
+
+/* Whether two parsed values of an option are the same. */
+bool pil_options_same(const pil_option *o, const void *values_a, const void *values_b);
 
 /* The word of `words` (NULL-terminated) that is nearest to `typed`, or NULL when none is near enough to suggest. */
 const char *pil_options_nearest(const char *typed, const char *const *words);

@@ -281,7 +281,8 @@ static void on_written(pil_stream *s, bool ok, void *ud) {
     if (--c->writes_out > 0) return;
     c->answer_bytes = 0;
     count_memory(c, false);
-    if (c->will_close || c->peer_ended || c->server->draining) {
+    bool leaving = c->server->draining && !c->server->has_successor; /* else it was told that it may ask again */
+    if (c->will_close || c->peer_ended || leaving) {
         linger(c);
         return;
     }

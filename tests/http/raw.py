@@ -48,7 +48,11 @@ class Connection:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         self.bytes = b""
 
     def __enter__(self):
@@ -113,17 +117,19 @@ class Connection:
 
 
 class Server:
-    """pillion serve on a free port. With ready=False it may still be loading when the constructor returns."""
+    """pillion serve on a free port. With ready=False it may still be loading when the constructor returns; with
+    wait=False it has just been started."""
 
-    def __init__(self, *args, ready=True, env=None, first=("serve",), listen=("--port", "0"),
-                 stdin=subprocess.DEVNULL, program=BIN, wrapper=()):
+    def __init__(self, *args, ready=True, wait=True, env=None, first=("serve",), listen=("--port", "0"),
+                 stdin=subprocess.DEVNULL, program=BIN, wrapper=(), **popen):
         self.log = tempfile.TemporaryFile()
         self.out = tempfile.TemporaryFile()
         self.started = time.monotonic()
         self.process = subprocess.Popen([*wrapper, program, *first, *listen, *map(str, args)], stdin=stdin,
-                                        stdout=self.out, stderr=self.log, env=env or environment())
+                                        stdout=self.out, stderr=self.log, env=env or environment(), **popen)
         self.address = None
-        self.wait(lambda: self.find_address() or self.process.poll() is not None, 30 * SLOW)
+        if wait:
+            self.wait(lambda: self.find_address() or self.process.poll() is not None, 30 * SLOW)
         if self.address and ready:
             self.wait_ready()
 

@@ -142,7 +142,7 @@ class WebPages(Case):
 
 class Wildcard(unittest.TestCase):
     def test_the_address_that_was_connected_to_is_a_known_host(self):
-        with Server(listen=("--host", "0.0.0.0", "--port", "0")) as s:
+        with Server(listen=("--host", "0.0.0.0", "--port", "0", "--without-token")) as s:
             self.assertIn("other machines can reach this server", s.stderr())
             port = s.address[1]
             for address in ("127.0.0.1", "127.0.0.2"):

@@ -42,8 +42,15 @@ _pillion() {
     serve:--workers) return ;;
     serve:--files-root) files=1 ;;
     serve:--allow-host) return ;;
+    serve:--allow-origin) return ;;
+    serve:--token-file) files=1 ;;
+    serve:--handshake) files=1 ;;
+    serve:--max-connections) return ;;
+    serve:--max-memory) return ;;
+    serve:--keep-alive) return ;;
     serve:--drain) return ;;
     serve:--log-level) words='error warn info debug' ;;
+    serve:--config) files=1 ;;
     show:--model|show:-m) files=1 ;;
     show:--precision) words='auto f32 bf16 int8' ;;
     compile:--name) return ;;
@@ -58,7 +65,7 @@ _pillion() {
         embed) words='' options='--help --output --format --no-normalize --no-truncate --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
         similarity) words='' options='--help --top --json --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
         tokenize) words='' options='--help --output --no-truncate --no-special --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
-        serve) words='' options='--help --host --port --listen --model --precision --workers --files-root --allow-host --with-parent --drain --log-level' ;;
+        serve) words='' options='--help --host --port --listen --model --precision --workers --files-root --allow-host --allow-origin --token-file --generate-token --without-token --handshake --max-connections --max-memory --keep-alive --with-parent --with-stdin --replace --drain --log-level --config' ;;
         show) words='' options='--help --json --model --precision' files=1 ;;
         compile) words='' options='--help --name --precision --quiet' files=1 ;;
         verify) words='' options='--help --model --precision' files=1 ;;

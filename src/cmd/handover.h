@@ -1,0 +1,67 @@
+/* handover.h - one server takes the place of another without a moment in which nobody listens.
+ *
+ *   old server                                   new server (pillion serve --replace)
+ *   offers on a private socket     <--connect--
+ *   descriptors and token          ---------->   starts its workers; the old one serves meanwhile
+ *                                  <---"R"----   ready, and already accepts on the same sockets
+ *   stops accepting, withdraws
+ *   its offer                      ----"O"--->   makes an offer of its own
+ *   drains, ends
+ *
+ * A new server that ends before it says "R" leaves everything as it was. The private socket has a name made of the
+ * first address that is listened on; only a process of the same user is spoken to, on both sides. */
+#ifndef PIL_CMD_HANDOVER_H
+#define PIL_CMD_HANDOVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cmd/token.h"
+#include "proc/loop.h"
+
+#define PIL_HANDOVER_LISTENERS_MAX 16
+
+/* What is handed over. */
+typedef struct pil_inheritance {
+    int listeners[PIL_HANDOVER_LISTENERS_MAX];
+    size_t n_listeners;
+    bool owns_paths; /* files of Unix sockets are to be removed at the end */
+    int lock_fd;     /* of the handshake file; -1: none */
+    int pid;         /* of the old server */
+    pil_token token; /* one that the old server has made; "": none */
+} pil_inheritance;
+
+/* ── The old server ─────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct pil_handover pil_handover;
+
+typedef struct pil_handover_fns {
+    /* Fills in what there is to hand over; descriptors are borrowed. False: not now. */
+    bool (*give)(pil_inheritance *out, void *ud);
+    /* The new server serves: stop accepting. Nothing more is called. */
+    void (*given)(void *ud);
+    /* The new server is gone without having been ready. */
+    void (*failed)(void *ud);
+    void *ud;
+} pil_handover_fns;
+
+/* Offers the sockets. host and port: the first address, or the path of a Unix socket and 0.
+ *   Errors  E_UNSUPPORTED (not Linux), E_IO (the name is taken), E_NOMEM: the server can do without. */
+pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const char *host, unsigned port,
+                                  const pil_handover_fns *fns, pillion_error *err);
+void pil_handover_withdraw(pil_handover *h); /* accepts NULL */
+
+/* ── The new server ─────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Asks the server that listens on this address for what it has. Blocks for seconds at most.
+ *   out     descriptors are given.
+ *   link    given: the connection, for pil_handover_confirm; close it to leave the old server in its place.
+ *   Errors  E_NOT_FOUND: no server offers this address. E_IO: another user's server, one that is ending or being
+ *           replaced already, or no answer. E_UNSUPPORTED: not Linux. */
+pillion_status pil_handover_take(pil_inheritance *out, int *link, const char *host, unsigned port, pillion_error *err);
+/* Tells the old server that we serve, and waits until it has withdrawn its offer. link is taken. */
+void pil_handover_confirm(int link);
+/* Closes every descriptor that is left (not -1). */
+void pil_inheritance_close(pil_inheritance *in);
+
+#endif
