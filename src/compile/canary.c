@@ -1,7 +1,7 @@
 /* canary.c - one text through tokenizer, network and pooling: the proof that a compiled file still gives what it
  * gave.
  *
- * Tests:      tests/compile/test_compile.c. */
+ * Tests:      tests/compile/test_compile.c, tests/compile/test_malformed.c. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,10 +26,14 @@ static pillion_status encode(pil_tokens *tokens, const pil_config *config, const
     return PILLION_OK;
 }
 
-static pillion_status check_finite(const float *v, uint32_t n, pillion_error *err) {
-    for (uint32_t i = 0; i < n; i++)
-        if (!isfinite(v[i]))
-            return pil_err_set(err, PILLION_E_NUMERIC, "the weights give no finite vector: some hold NaN or infinity");
+/* v is normalized: of length 1, unless something is wrong with the weights. */
+static pillion_status check_vector(const float *v, uint32_t n, pillion_error *err) {
+    float sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += v[i] * v[i];
+    if (!isfinite(sum))
+        return pil_err_set(err, PILLION_E_NUMERIC, "the weights give no finite vector: some hold NaN or infinity");
+    if (sum < 0.5f)
+        return pil_err_set(err, PILLION_E_NUMERIC, "the weights give a vector of zeros: they hold nothing");
     return PILLION_OK;
 }
 
@@ -46,7 +50,7 @@ pillion_status pil_canary_embed(const pil_network *network, const pil_config *co
         const float *hidden;
         st = pil_network_forward(network, scratch, tokens.ids, starts, 1, NULL, &hidden);
         if (!st) pil_network_pool(network, scratch, hidden, tokens.n, 0, true, out);
-        if (!st) st = check_finite(out, pil_config_dim(config), err);
+        if (!st) st = check_vector(out, pil_config_dim(config), err);
     }
     pil_scratch_destroy(scratch);
     pil_token_scratch_destroy(token_scratch);
