@@ -48,6 +48,7 @@
 /* Files. */
 #define PIL_LIMIT_SAFETENSORS_HEADER 100000000u /* as the reference reader */
 #define PIL_LIMIT_TENSORS 65536
+#define PIL_LIMIT_SAFETENSORS_VALUES (PIL_LIMIT_TENSORS * 24) /* in a header: counted as JSON, 18 for a tensor */
 #define PIL_LIMIT_SHARDS 1024
 
 /* Models. Ceilings that keep every product of two of them far from 2^63 and refuse absurd files early. */

@@ -38,6 +38,15 @@ pillion_status pil_family_uint(uint32_t *out, const pil_json *config, const char
     return PILLION_OK;
 }
 
+/* A field that may be left out, but not be something else. */
+static pillion_status check_type(const pil_json *config, const char *key, pil_json_type type, pillion_error *err) {
+    static const char *const names[] = {[PIL_JSON_BOOL] = "true or false", [PIL_JSON_REAL] = "a number",
+                                        [PIL_JSON_STRING] = "a string"};
+    pil_json_type is = pil_json_typeof(pil_json_get(config, key));
+    if (is == PIL_JSON_NULL || is == type || (is == PIL_JSON_INT && type == PIL_JSON_REAL)) return PILLION_OK;
+    return pil_err_set(err, PILLION_E_FORMAT, "\"%s\" must be %s", key, names[type]);
+}
+
 pillion_status pil_family_activation(pil_activation *out, const pil_json *config, pillion_error *err) {
     static const struct {
         const char *name;
@@ -47,6 +56,8 @@ pillion_status pil_family_activation(pil_activation *out, const pil_json *config
         {"gelu_new", PIL_ACTIVATION_GELU_TANH},      {"gelu_pytorch_tanh", PIL_ACTIVATION_GELU_TANH},
         {"gelu_fast", PIL_ACTIVATION_GELU_TANH},     {"relu", PIL_ACTIVATION_RELU},
     };
+    pillion_status st = check_type(config, "hidden_act", PIL_JSON_STRING, err);
+    if (st) return st;
     const char *name = pil_json_string_or(pil_json_get(config, "hidden_act"), "gelu");
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(known[i].name, name) != 0) continue;
@@ -66,6 +77,9 @@ pillion_status pil_family_encoder_config(pil_config *c, const pil_json *config, 
     if (!st) st = pil_family_uint(&c->vocab, config, "vocab_size", PIL_LIMIT_VOCAB, err);
     if (!st) st = pil_family_uint(&c->positions, config, "max_position_embeddings", PIL_LIMIT_POSITIONS, err);
     if (!st) st = pil_family_activation(&c->activation, config, err);
+    if (!st) st = check_type(config, "layer_norm_eps", PIL_JSON_REAL, err);
+    if (!st) st = check_type(config, "position_embedding_type", PIL_JSON_STRING, err);
+    if (!st) st = check_type(config, "is_decoder", PIL_JSON_BOOL, err);
     if (st) return st;
     c->norm_eps = (float)pil_json_real_or(pil_json_get(config, "layer_norm_eps"), default_eps);
     const char *position = pil_json_string_or(pil_json_get(config, "position_embedding_type"), "absolute");

@@ -82,7 +82,8 @@ static pillion_status find_header(pil_safetensors *s, pillion_error *err) {
     s->data_offset = c.at;
     size_t offset = 0;
     pillion_error why = {0};
-    pillion_status st = pil_json_parse(&s->header, text, (size_t)length, &offset, &why);
+    pillion_status st = pil_json_parse_limited(&s->header, text, (size_t)length, PIL_LIMIT_SAFETENSORS_VALUES, &offset,
+                                               &why);
     if (st) return pil_err_set(err, st, "header, byte %zu: %s", offset + LENGTH_BYTES, why.text);
     return PILLION_OK;
 }
