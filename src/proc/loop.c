@@ -30,6 +30,7 @@
 #define READ_BYTES ((size_t)64 * 1024)
 #define BACKLOG 1024 /* connections that wait while a turn of the loop lasts */
 #define SIGNALS_MAX 8
+#define ACCEPT_AGAIN_MS 100
 
 typedef struct signal_watch {
     uv_signal_t handle; /* first */
@@ -76,6 +77,7 @@ struct pil_listener {
     pil_loop *loop;
     pil_accept_fn fn;
     void *ud;
+    pil_timer *again; /* runs while a client waits because there was no memory for it */
     bool closed, is_unix, owns_path;
     unsigned port;
     char host[256];
@@ -334,7 +336,10 @@ static void on_connection(uv_stream_t *h, int status) {
     pil_listener *l = h->data;
     if (status < 0 || l->closed) return; /* out of descriptors: libuv has already turned the client away */
     pil_stream *s = stream_create(l->loop, l->is_unix);
-    if (!s) return;
+    if (!s) { /* libuv listens no more until this one is accepted */
+        pil_timer_start(l->again, ACCEPT_AGAIN_MS, 0);
+        return;
+    }
     if (uv_accept(h, &s->uv.stream) != 0) {
         pil_stream_close(s);
         return;
@@ -342,6 +347,8 @@ static void on_connection(uv_stream_t *h, int status) {
     if (!l->is_unix) uv_tcp_nodelay(&s->uv.tcp, 1);
     l->fn(s, l->ud);
 }
+
+static void on_again(void *ud) { on_connection(&((pil_listener *)ud)->uv.stream, 0); }
 
 /* The first address of host:port. */
 static pillion_status resolve(pil_loop *l, const char *host, unsigned port, struct sockaddr_storage *out,
@@ -393,7 +400,11 @@ static int listen_unix(pil_listener *l, const char *path) {
 
 static pil_listener *listener_create(pil_loop *loop, bool is_unix, pil_accept_fn fn, void *ud) {
     pil_listener *l = calloc(1, sizeof *l);
-    if (!l) return NULL;
+    if (l) l->again = pil_timer_create(loop, on_again, l);
+    if (!l || !l->again) {
+        free(l);
+        return NULL;
+    }
     l->loop = loop;
     l->fn = fn;
     l->ud = ud;
@@ -482,6 +493,7 @@ int pil_listener_fd(const pil_listener *l) {
 void pil_listener_leave(pil_listener *l) {
     if (!l || l->closed) return;
     l->closed = true;
+    pil_timer_destroy(l->again);
     uv_close(&l->uv.handle, on_closed);
 }
 
