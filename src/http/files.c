@@ -1,9 +1,11 @@
 /* files.c - opening files that a client names, below folders that the user has named.
  *
  * A path is compared with each root, as the user wrote it and as it really is; the rest of it is opened relative to the
- * root by openat2(2) with RESOLVE_BENEATH, so that neither ".." nor a symbolic link leads out, however the tree changes
- * meanwhile. Kernels without it (before 5.6, or behind a filter) get the real path compared, which a change in between
- * could deceive; the file that was opened is then compared with the one that was checked.
+ * root by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, so that neither ".." nor a symbolic link leads out,
+ * however the tree changes meanwhile. Kernels without it (before 5.6, or behind a filter) go down folder by folder
+ * without following links, and take no "..".
+ * A file with several names (hard links) is refused: one of them may be outside, and whoever may write below a root
+ * could else have any file read that the server's user may read.
  * Outside the roots every path is E_ARG: whether it exists is nobody's business. Tests: tests/http/test_files.py. */
 #include <errno.h>
 #include <fcntl.h>
@@ -91,37 +93,35 @@ static const char *below(const char *path, const char *root_path) {
     return *path ? path : NULL;
 }
 
-/* Opens by the real path. Sets errno like openat2 with RESOLVE_BENEATH: EXDEV when the file is outside. */
-static int open_checked(const root *r, const char *rest) {
-    char full[PATH_MAX], real[PATH_MAX];
-    struct stat before, after;
-    if (snprintf(full, sizeof full, "%s/%s", r->real, rest) >= (int)sizeof full) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    if (!realpath(full, real)) return -1;
-    int e = EXDEV;
-    int fd = -1;
-    if (below(real, r->real)) {
-        fd = stat(real, &before) == 0 ? open(real, OPEN_FLAGS | O_NOFOLLOW) : -1;
-        e = errno;
-    }
-    if (fd >= 0 && (fstat(fd, &after) != 0 || after.st_ino != before.st_ino || after.st_dev != before.st_dev)) {
+/* One folder after the other, without openat2. Sets errno as it does: ELOOP for a link, EXDEV for "..". */
+static int open_step_by_step(const root *r, const char *rest) {
+    char name[NAME_MAX + 1];
+    int fd = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
+    while (fd >= 0 && *rest) {
+        size_t n = strcspn(rest, "/");
+        bool is_last = rest[n] == '\0';
+        int e = n > NAME_MAX ? ENAMETOOLONG : n == 2 && rest[0] == '.' && rest[1] == '.' ? EXDEV : 0;
+        snprintf(name, sizeof name, "%.*s", (int)n, rest);
+        int next = e ? -1 : openat(fd, n ? name : ".", OPEN_FLAGS | O_NOFOLLOW | (is_last ? 0 : O_DIRECTORY));
+        if (!e) e = errno;
+        struct stat st;
+        if (next < 0 && e == ENOTDIR && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+            e = ELOOP; /* O_DIRECTORY says of a link that it is no directory */
         close(fd);
-        fd = -1;
-        e = EXDEV;
+        fd = next;
+        errno = e;
+        rest += n + !is_last;
     }
-    errno = e;
     return fd;
 }
 
 static int open_beneath(const root *r, const char *rest) {
 #if defined(__linux__) && defined(SYS_openat2)
-    struct open_how how = {.flags = OPEN_FLAGS, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    struct open_how how = {.flags = OPEN_FLAGS, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     int fd = (int)syscall(SYS_openat2, r->fd, rest, &how, sizeof how);
     if (fd >= 0 || (errno != ENOSYS && errno != EPERM && errno != E2BIG)) return fd;
 #endif
-    return open_checked(r, rest);
+    return open_step_by_step(r, rest);
 }
 
 static pillion_status open_in(const root *r, const char *rest, int *fd) {
@@ -131,10 +131,11 @@ static pillion_status open_in(const root *r, const char *rest, int *fd) {
         return errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG ? PILLION_E_NOT_FOUND : PILLION_E_IO;
     }
     struct stat st;
-    if (fstat(*fd, &st) == 0 && S_ISREG(st.st_mode)) return PILLION_OK;
+    bool is_file = fstat(*fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (is_file && st.st_nlink <= 1) return PILLION_OK;
     close(*fd);
     *fd = -1;
-    return PILLION_E_UNSUPPORTED;
+    return is_file ? PILLION_E_ARG : PILLION_E_UNSUPPORTED;
 }
 
 pillion_status pil_roots_open_file(const pil_roots *r, const char *path, int *fd) {

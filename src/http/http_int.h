@@ -150,8 +150,8 @@ const char *pil_access_origin(const pil_exchange *x);
 pillion_status pil_roots_open(pil_roots **out, const char *const *folders, size_t n, pillion_error *err);
 void pil_roots_close(pil_roots *r); /* accepts NULL */
 /* Opens a regular file below one of the roots for reading; *fd is given.
- *   Errors  E_ARG: not below a root, whether it exists or not. E_NOT_FOUND. E_UNSUPPORTED: not a regular file.
- *           E_IO: not readable. */
+ *   Errors  E_ARG: not below a root, whether it exists or not, or a link. E_NOT_FOUND.
+ *           E_UNSUPPORTED: not a regular file. E_IO: not readable. */
 pillion_status pil_roots_open_file(const pil_roots *r, const char *path, int *fd);
 
 typedef struct pil_document_result {

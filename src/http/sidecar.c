@@ -327,7 +327,7 @@ static bool open_file(pil_exchange *x, const pil_value *path, int *fd, const cha
     }
     pillion_status st = plain ? pil_roots_open_file(roots, path->text, fd) : PILLION_E_ARG;
     if (!st && type && !ending) st = PILLION_E_UNSUPPORTED;
-    if (st == PILLION_E_ARG) pil_answer_detail(x, 403, "Only files below a --files-root folder are read");
+    if (st == PILLION_E_ARG) pil_answer_detail(x, 403, "Only files below a --files-root folder are read, and no links");
     else if (st == PILLION_E_NOT_FOUND)
         pil_answer_detail(x, 404, "File not found: %.*s", PIL_LIMIT_ECHO_BYTES, path->text);
     else if (st == PILLION_E_UNSUPPORTED)

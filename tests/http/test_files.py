@@ -1,7 +1,12 @@
-"""/embed-file and /ocr: what may be read, chunks, errors, documents that hang, and tools that are not there."""
+"""/embed-file and /ocr: what may be read, chunks, errors, documents that hang, and tools that are not there. Rows X7
+and X8 of the plan."""
+import json
 import os
 import random
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -14,8 +19,9 @@ POPPLER = all(map(shutil.which, ("pdfinfo", "pdftotext")))
 OCR = POPPLER and all(map(shutil.which, ("pdftoppm", "tesseract")))
 
 
-def pdf(*pages, size=24):
-    """A PDF with one line of ASCII text of that size on each page; a page of None has no text."""
+def pdf(*pages, size=24, last_box="612 792"):
+    """A PDF with one line of ASCII text of that size on each page; a page of None has no text. last_box: how large the
+    last page is."""
     objects = [b"<</Type/Catalog/Pages 2 0 R>>",
                b"<</Type/Pages/Kids[%s]/Count %d>>" % (b" ".join(b"%d 0 R" % (4 + 2 * i)
                                                        for i in range(len(pages))), len(pages)),
@@ -23,8 +29,8 @@ def pdf(*pages, size=24):
     for i, text in enumerate(pages):
         stream = b"BT /F1 %d Tf 50 700 Td (%s) Tj ET" % (size, text.encode()) if text is not None else b""
         objects.append(
-            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources<</Font<</F1 3 0 R>>>>"
-            b"/Contents %d 0 R>>" % (5 + 2 * i))
+            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %s]/Resources<</Font<</F1 3 0 R>>>>"
+            b"/Contents %d 0 R>>" % ((last_box if i == len(pages) - 1 else "612 792").encode(), 5 + 2 * i))
         objects.append(b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream))
     out, places = b"%PDF-1.4\n", []
     for i, body in enumerate(objects):
@@ -46,6 +52,19 @@ def chunks(text, size=800, overlap=100, limit=200):
             break
         start = max(end - overlap, start + 1)
     return found[:limit]
+
+
+# Runs a program whose kernel knows no openat2: a filter (seccomp) answers ENOSYS.
+WITHOUT_OPENAT2 = """
+import ctypes, os, struct, sys
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 437), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7fff0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *c) for c in code))
+header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code), ctypes.addressof(program)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, header, 0, 0):
+    sys.exit("no seccomp")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Case(unittest.TestCase):
@@ -146,7 +165,7 @@ class Walls(Case):
         (cls.dir / "root-but-longer").mkdir()
         (cls.dir / "root-but-longer/a.txt").write_text("secret")
 
-    outside = "Only files below a --files-root folder are read"
+    outside = "Only files below a --files-root folder are read, and no links"
 
     def test_nothing_outside_is_read_and_nothing_is_told_about_it(self):
         self.put("in.txt", "inside")
@@ -156,13 +175,16 @@ class Walls(Case):
         (self.root / "up").symlink_to("..")
         (self.root / "loop.txt").symlink_to("loop.txt")
         (self.root / "nowhere.txt").symlink_to("/nonexistent/x.txt")
+        (self.root / "link.txt").symlink_to("in.txt")
+        (self.root / "hard.txt").hardlink_to(self.dir / "secret.txt")
         answers = set()
         for path in (self.dir / "secret.txt", self.dir / "missing.txt", "/etc/passwd", "/etc/missing",
                      "/nonexistent/x.txt",
                      self.root / "../secret.txt", self.root / "../missing.txt", self.root / "a/../../secret.txt",
                      self.root / "out.txt", self.root / "up/secret.txt", self.root / "up/missing.txt",
                      self.root / "etc/hostname",
-                     self.root / "nowhere.txt", self.root / "loop.txt", self.root, str(self.root) + "/", "/", "",
+                     self.root / "nowhere.txt", self.root / "loop.txt", self.root / "link.txt", self.root / "hard.txt",
+                     self.root, str(self.root) + "/", "%2e%2e/secret.txt", "..\\secret.txt", "/", "",
                      "secret.txt", ".", "..", str(self.root) + "-but-longer/a.txt", "/proc/self/environ",
                      "/proc/self/fd/0", "~/x.txt",
                      "file://" + str(self.root / "in.txt"), str(self.root / "in.txt") + "\0.txt", "\0"):
@@ -174,34 +196,85 @@ class Walls(Case):
 
     def test_every_way_to_the_inside_works(self):
         path = self.put("sub/in.txt", "inside")
-        (self.root / "link.txt").symlink_to("sub/in.txt")
         (self.dir / "real/r.txt").write_text("real")
         for good, text in ((path, "inside"), (self.root / "sub/../sub//in.txt", "inside"),
-                           (self.root / "link.txt", "inside"),
                            (str(self.root) + "//sub/./in.txt", "inside"), (self.dir / "second/r.txt", "real"),
                            (self.dir / "real/r.txt", "real")):
             answer = self.embed_file(good)
             self.assertEqual((answer.status, answer.json().get("chunks")), (200, [text]), good)
 
-    def test_a_link_that_changes_never_leads_out(self):
-        inside, link = self.put("swap/in.txt", "inside"), self.root / "swap/link.txt"
+    def escapes(self, *wrapper):
+        """Asks thousands of times for a file below a folder that is now itself, now a link to the outside. Inside there
+        is no such file (404), a link is refused (403); anything else was read outside."""
+        (self.root / "swap").mkdir(exist_ok=True)
+        (self.root / "swap/folder").mkdir(exist_ok=True)
+        (self.dir / "outside").mkdir(exist_ok=True)
+        (self.dir / "outside/secret.md").write_text("secret")
         stop = threading.Event()
 
         def swap():
+            folder, link, aside = (self.root / "swap" / n for n in ("folder", "link", "aside"))
             while not stop.is_set():
-                for target in (inside, self.dir / "secret.txt"):
-                    new = link.with_suffix(".new")
-                    new.symlink_to(target)
-                    new.rename(link)
+                link.symlink_to(self.dir / "outside")
+                folder.rename(aside)
+                link.rename(folder)
+                folder.unlink()
+                aside.rename(folder)
 
-        thread = threading.Thread(target=swap)
-        thread.start()
-        try:
-            seen = {self.embed_file(link).body for _ in range(60)}
-        finally:
-            stop.set()
-            thread.join()
-        self.assertFalse([b for b in seen if b"secret" in b])
+        body = json.dumps({"path": str(self.root / "swap/folder/secret.md")})
+        seen = {}
+        with Server.fake(f"root={self.root}", wrapper=wrapper) as s, s.connect() as c:
+            thread = threading.Thread(target=swap)
+            thread.start()
+            try:
+                for _ in range(8000 // SLOW):
+                    c.request("POST", "/embed-file", body, {"Content-Type": "application/json"})
+                    status = c.answer().status
+                    seen[status] = seen.get(status, 0) + 1
+            finally:
+                stop.set()
+                thread.join()
+        return seen
+
+    def test_x7_a_folder_that_changes_into_a_link_never_leads_out(self):
+        for wrapper in ((), (sys.executable, "-c", WITHOUT_OPENAT2)):
+            seen = self.escapes(*wrapper)
+            self.assertEqual(set(seen), {403, 404}, seen)
+
+    def test_x7_without_openat2_the_walls_are_the_same(self):
+        self.put("old/in.md", "inside")
+        (self.root / "old/link.md").symlink_to("in.md")
+        (self.root / "old/up").symlink_to("..")
+        with Server.fake(f"root={self.root}", wrapper=(sys.executable, "-c", WITHOUT_OPENAT2)) as s:
+            for path, status in (("old/in.md", 415), ("old//./in.md", 415), ("old/missing.md", 404),
+                                 ("old/link.md", 403), ("old/up/in.md", 403), ("old/in.md/x", 404),
+                                 ("old/../in.md", 403), ("../secret.txt", 403), ("old/..", 403),
+                                 ("n" * 300, 404), ("old", 415)):
+                answer = s.post("/embed-file", {"path": f"{self.root}/{path}"})
+                self.assertEqual(answer.status, status, path)
+
+    def test_x7_nothing_of_the_system_is_read_even_if_everything_is_allowed(self):
+        with Server.fake("root=/") as s:
+            for path in ("/proc/self/environ", "/dev/random", "/dev/zero", "/dev/stdin", "/proc/self/fd/0", "/etc"):
+                start = time.monotonic()
+                answer = s.post("/embed-file", {"path": path})
+                self.assertIn(answer.status, (403, 404, 415), path)
+                self.assertLess(time.monotonic() - start, 5 * SLOW)
+                self.assertEqual(list(answer.json()), ["detail"])
+
+    def test_x8_what_is_outside_looks_the_same_whether_it_exists_or_not(self):
+        times, bodies = {0: [], 1: []}, set()
+        with Server.fake(f"root={self.root}") as s, s.connect() as c:
+            for i in range(4000 // SLOW):
+                body = json.dumps({"path": str(self.dir / ("secret.txt", "absent.txt")[i % 2])})
+                start = time.perf_counter()
+                c.request("POST", "/embed-file", body, {"Content-Type": "application/json"})
+                answer = c.answer()
+                times[i % 2].append(time.perf_counter() - start)
+                bodies.add((answer.status, answer.body))
+        self.assertEqual(len(bodies), 1)
+        existing, missing = (statistics.median(t) for t in times.values())
+        self.assertLess(abs(existing - missing), 0.001 * SLOW)
 
     def test_folders_from_the_environment(self):
         (self.dir / "e.txt").write_text("env")
@@ -247,6 +320,16 @@ class Documents(Case):
         self.assertEqual(result["text"], "\n\n".join(result["pages"]))
         self.assertTrue(0.5 < result["confidence"] <= 1)
 
+    def test_pages_that_cannot_be_recognised_are_named(self):
+        if not OCR:
+            self.skipTest("tesseract-ocr or poppler-utils is not installed")
+        path = self.put("huge.pdf", pdf("PAGE ONE", "TOO LARGE TO DRAW", last_box="14000 14000"))
+        answer = self.server.post("/ocr/extract", {"path": path, "recognition_level": "fast"})
+        self.assertEqual(answer.status, 200, answer)
+        result = answer.json()
+        pages = [" ".join(p.split()) for p in result["pages"]]
+        self.assertEqual((pages, result["failed_pages"]), (["PAGE ONE", ""], [2]))
+
     def test_damaged_documents(self):
         if not POPPLER:
             self.skipTest("poppler-utils is not installed")
@@ -258,6 +341,16 @@ class Documents(Case):
                 self.assertIn(answer.status, (422, 400), answer)
                 self.assertIsInstance(answer.json()["detail"], str)
         self.assertEqual(self.server.get("/readyz").status, 200)
+
+    def test_a_language_that_is_not_installed_is_named_with_its_package(self):
+        if not OCR:
+            self.skipTest("tesseract-ocr or poppler-utils is not installed")
+        known = subprocess.run(["tesseract", "--list-langs"], capture_output=True, check=True).stdout.decode().split()
+        tag, name = next((t, n) for t, n in (("yi", "yid"), ("dz", "dzo"), ("dv", "div"), ("xx", "")) if n not in known)
+        path = self.put("l.pdf", pdf("text"))
+        self.assert_detail(self.server.post("/ocr/extract", {"path": path, "language": tag}), 501,
+                           f"tesseract-ocr-{name}")
+        self.assert_detail(self.server.post("/ocr/extract", {"path": path, "language": "xx"}), 422, "no such language")
 
     def test_languages_are_names_and_not_options(self):
         path = self.put("l.pdf", pdf("text"))
