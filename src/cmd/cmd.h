@@ -27,7 +27,7 @@ int pil_exit_of(pillion_status st);
 #define PIL_HELP_BYTES ((size_t)1 << 20) /* ceiling of help, manual page and completion: about 30 kB are in use */
 
 extern const pil_command pil_cmd_embed, pil_cmd_similarity, pil_cmd_tokenize, pil_cmd_show, pil_cmd_serve,
-    pil_cmd_compile, pil_cmd_verify, pil_cmd_completion, pil_cmd_help, pil_cmd_replay;
+    pil_cmd_compile, pil_cmd_verify, pil_cmd_doctor, pil_cmd_completion, pil_cmd_help, pil_cmd_replay;
 
 /* Every command, ends with NULL, in the order of --help. */
 const pil_command *const *pil_commands(void);

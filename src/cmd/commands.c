@@ -11,7 +11,7 @@
 
 static const pil_command *const commands[] = {
     &pil_cmd_embed,   &pil_cmd_similarity, &pil_cmd_tokenize,   &pil_cmd_serve, &pil_cmd_show,
-    &pil_cmd_compile, &pil_cmd_verify,     &pil_cmd_replay,     &pil_cmd_completion,
+    &pil_cmd_compile, &pil_cmd_verify,     &pil_cmd_replay,     &pil_cmd_doctor,     &pil_cmd_completion,
     &pil_cmd_help,    NULL,
 };
 

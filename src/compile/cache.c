@@ -29,7 +29,7 @@
 
 /* $XDG_CACHE_HOME/pillion or ~/.cache/pillion. Source: XDG base directory specification (relative values are
  * ignored). */
-static pillion_status default_dir(char *out, size_t out_bytes, pillion_error *err) {
+pillion_status pil_cache_dir(char *out, size_t out_bytes, pillion_error *err) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (xdg && xdg[0] == '/') return pil_file_join(out, out_bytes, xdg, "pillion", err);
     if (home && home[0] == '/') return pil_file_join(out, out_bytes, home, ".cache/pillion", err);
@@ -104,7 +104,7 @@ pillion_status pil_cache_prepare(const char *dir, const pillion_model_options *o
     const char *cache_dir = opt->cache_dir;
     pillion_status st = PILLION_OK;
     if (!cache_dir) {
-        st = default_dir(fallback, sizeof fallback, err);
+        st = pil_cache_dir(fallback, sizeof fallback, err);
         cache_dir = fallback;
     }
     if (!st) st = choose_path(out_path, out_bytes, cache_dir, dir, err);

@@ -96,8 +96,12 @@ pillion_status pil_compiled_verify(const pil_compiled *c, pillion_error *err);
 
 /* ── The cache ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* Where compiled models are kept: $XDG_CACHE_HOME/pillion, or ~/.cache/pillion. Errors: E_ARG (neither variable is an
+ * absolute path), E_LIMIT. */
+pillion_status pil_cache_dir(char *out, size_t out_bytes, pillion_error *err);
+
 /* What pillion_prepare does for a directory: finds the compiled file of dir in the cache (opt->cache_dir, else
- * $XDG_CACHE_HOME/pillion, else ~/.cache/pillion) and compiles it if it is missing, stale or damaged. One process at
+ * pil_cache_dir) and compiles it if it is missing, stale or damaged. One process at
  * a time compiles one model (a lock file beside it); the others wait and then use its file. out_path receives the
  * file's path. */
 pillion_status pil_cache_prepare(const char *dir, const pillion_model_options *opt, char *out_path, size_t out_bytes,

@@ -33,6 +33,8 @@
 #ifndef PIL_EXTRACT_EXTRACT_H
 #define PIL_EXTRACT_EXTRACT_H
 
+#include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/buf.h"
@@ -77,6 +79,17 @@ int pil_extract_main(int argc, char **argv);
  *   document  borrowed; open for reading only.
  *   Returns   the exit status. SIGCHLD must not be ignored. */
 int pil_extract_run(pil_buf *out, int document, int argc, char **argv);
+
+/* What this machine has for documents: row i of the programs that are used; false beyond the last. Looked for in PATH
+ * as the child does it. */
+typedef struct pil_extract_tool {
+    const char *name, *package; /* of the program; of the Debian package that brings it */
+    char path[PATH_MAX];        /* "": not installed */
+} pil_extract_tool;
+bool pil_extract_tool_at(pil_extract_tool *out, size_t i);
+/* The languages that the recogniser has data for, each followed by a line end; nothing without it. Runs it, caged; the
+ * calling process must have one thread. */
+void pil_extract_languages(pil_buf *out);
 
 /* "pdf" or "txt" by the ending of a path, whatever its case; NULL for every other path. */
 const char *pil_extract_type_of(const char *path);

@@ -6,6 +6,7 @@
  * Source of the table: tesseract's "tsv" output, 12 columns, level 5 is a word, column 11 its confidence in per cent.
  * Memory:  pil_pages owns the text. Not here: whether a document is a scan (pdf.c).
  * Tests:   tests/extract/test_extract.c (rules and failures), test_pdf.c (real recognition). */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,18 +75,22 @@ static bool has_line(const pil_buf *b, const char *line) {
     return false;
 }
 
-/* Asked of the recogniser itself, which alone knows where its data is. */
-static bool need_language(pil_extraction *x, const char *language, pil_fault *fault) {
+/* Asked of the recogniser itself, which alone knows where its data is. Some versions answer on their descriptor 2. */
+static bool list_languages(pil_extraction *x, pil_tool_result *r, pil_fault *fault) {
     pil_tool_job job = {.tool = PIL_TOOL_TESSERACT,
                         .args = {"--list-langs"},
                         .input = x->document,
                         .output_file = -1,
                         .memory_bytes = PIL_LIMIT_OCR_MEMORY,
                         .deadline_ns = x->deadline_ns};
+    pil_buf_init(&r->output, PIL_LIMIT_TOOL_WORDS);
+    pil_tool_run(x, &job, r);
+    return pil_tool_check(&job, r, fault);
+}
+
+static bool need_language(pil_extraction *x, const char *language, pil_fault *fault) {
     pil_tool_result r;
-    pil_buf_init(&r.output, PIL_LIMIT_TOOL_WORDS);
-    pil_tool_run(x, &job, &r);
-    bool ok = pil_tool_check(&job, &r, fault);
+    bool ok = list_languages(x, &r, fault);
     if (ok && !has_line(&r.output, language) && !has_line(&r.words, language)) {
         snprintf(fault->package, sizeof fault->package, "tesseract-ocr-%s", language);
         for (char *c = fault->package; *c; c++)
@@ -96,6 +101,36 @@ static bool need_language(pil_extraction *x, const char *language, pil_fault *fa
     pil_buf_deinit(&r.output);
     pil_buf_deinit(&r.words);
     return ok;
+}
+
+/* A line is the name of a language unless it has a blank: those are sentences. */
+static void take_languages(pil_buf *out, const pil_buf *from) {
+    for (size_t at = 0; at < from->len;) {
+        const char *line = from->bytes + at, *end = memchr(line, '\n', from->len - at);
+        size_t n = end ? (size_t)(end - line) : from->len - at;
+        if (n > 0 && !memchr(line, ' ', n)) {
+            pil_buf_append(out, line, n);
+            pil_buf_putc(out, '\n');
+        }
+        at += n + 1;
+    }
+}
+
+void pil_extract_languages(pil_buf *out) {
+    pil_extraction x = {.document = open("/dev/null", O_RDONLY | O_CLOEXEC),
+                        .deadline_ns = pil_clock_ns() + PIL_LIMIT_EXTRACT_MS * 1000000ull};
+    pil_fault fault;
+    pil_tool_result r;
+    pil_tools_find(&x.tools, getenv("PATH"));
+    if (x.document < 0) return;
+    if (x.tools.path[PIL_TOOL_TESSERACT][0]) {
+        bool ok = list_languages(&x, &r, &fault);
+        if (ok) take_languages(out, &r.output);
+        if (ok && out->len == 0) take_languages(out, &r.words);
+        pil_buf_deinit(&r.output);
+        pil_buf_deinit(&r.words);
+    }
+    close(x.document);
 }
 
 /* ── One page ───────────────────────────────────────────────────────────────────────────────────────────────── */

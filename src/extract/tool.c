@@ -70,6 +70,16 @@ bool pil_tools_need(const pil_tools *tools, pil_tool tool, pil_fault *fault) {
     return false;
 }
 
+bool pil_extract_tool_at(pil_extract_tool *out, size_t i) {
+    if (i >= PIL_TOOL_COUNT) return false;
+    pil_tools tools;
+    pil_tools_find(&tools, getenv("PATH"));
+    out->name = known[i].name;
+    out->package = known[i].package;
+    memcpy(out->path, tools.path[i], sizeof out->path);
+    return true;
+}
+
 /* ── The cage's paths ───────────────────────────────────────────────────────────────────────────────────────── */
 
 static const char *const common_paths[] = {

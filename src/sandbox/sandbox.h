@@ -105,7 +105,7 @@ pillion_status pil_sandbox_apply(const pil_sandbox_policy *policy, pil_sandbox_r
 
 /* ── Self-test ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-#define PIL_SANDBOX_CHECKS_MAX 32
+#define PIL_SANDBOX_CHECKS_MAX 48
 
 /* One thing that was tried, in a child caged as the role says, and in a child without a cage. */
 typedef struct pil_sandbox_check {

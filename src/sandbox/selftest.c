@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -36,9 +38,12 @@
 /* What is made before the cage closes, for probes that need a partner. */
 typedef struct surroundings {
     pid_t parent, sibling; /* the process that runs the self-test, and a child of it that only waits */
-    int tcp;               /* an unconnected socket */
+    int tcp, udp;          /* unconnected sockets */
+    int program;           /* an open file that can be executed */
     int pipe_write;
-    char scratch[64]; /* a file name that does not exist */
+    const char *home;
+    char scratch[64];             /* a file name that does not exist, */
+    char home_scratch[PATH_MAX]; /* and one in the home folder */
 } surroundings;
 
 /* Each returns whether it succeeded. */
@@ -62,6 +67,13 @@ static bool write_file(const surroundings *s) {
     if (made) unlink(s->scratch);
     return made;
 }
+static bool write_in_home(const surroundings *s) {
+    bool made = opens(s->home_scratch, O_WRONLY | O_CREAT | O_EXCL);
+    if (made) unlink(s->home_scratch);
+    return made;
+}
+static bool read_home(const surroundings *s) { return opens(s->home, O_RDONLY | O_DIRECTORY); }
+static bool read_own_environment(const surroundings *s) { return (void)s, opens("/proc/self/environ", O_RDONLY); }
 static bool make_folder(const surroundings *s) {
     bool made = mkdir(s->scratch, 0700) == 0;
     if (made) rmdir(s->scratch);
@@ -82,6 +94,16 @@ static bool use_inherited_socket(const surroundings *s) {
     return connect(s->tcp, (struct sockaddr *)&nobody, sizeof nobody) == 0 || errno == ECONNREFUSED;
 }
 
+static bool listen_on_inherited_socket(const surroundings *s) {
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return bind(s->tcp, (struct sockaddr *)&any, sizeof any) == 0 && listen(s->tcp, 1) == 0;
+}
+static bool send_to_an_address(const surroundings *s) {
+    struct sockaddr_in nobody = {
+        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    return sendto(s->udp, "x", 1, MSG_NOSIGNAL, (struct sockaddr *)&nobody, sizeof nobody) == 1;
+}
+
 static bool make_process(const surroundings *s) {
     (void)s;
     pid_t child = fork();
@@ -91,6 +113,11 @@ static bool make_process(const surroundings *s) {
 static bool execute(const surroundings *s) {
     (void)s;
     execl("/bin/true", "true", (char *)NULL); /* on success it ends with 0, as a probe that succeeded */
+    return false;
+}
+static bool execute_open_file(const surroundings *s) {
+    char *const argv[] = {(char *)(uintptr_t)"true", NULL}, *const envp[] = {NULL};
+    fexecve(s->program, argv, envp);
     return false;
 }
 static bool signal_parent(const surroundings *s) { return kill(s->parent, 0) == 0; }
@@ -173,15 +200,21 @@ static const probe probes[] = {
     {"read a file", read_file, W | S | T, 0, 0},
     {"read a folder", read_folder, W | S | T, 0, 0},
     {"read another process in /proc", read_process, W | S | T, 0, 0},
+    {"read its own environment in /proc", read_own_environment, W | S | T, 0, 0},
+    {"read the home folder", read_home, W | S | T, 0, 0},
     {"see whether a file exists", see_file, W, 0, 0},
     {"create a file", write_file, W | S | T, 0, 0},
+    {"create a file in the home folder", write_in_home, W | S | T, 0, 0},
     {"create a folder", make_folder, W | S | T, 0, 0},
     {"open a file for writing", change_file, W | S | T, 0, 0},
     {"make an internet socket", make_inet_socket, W | S | T, 0, 0},
     {"make a local socket", make_unix_socket, W | S | T, 0, 0},
     {"connect an inherited socket", use_inherited_socket, W | S | T, 0, 0},
+    {"listen on an inherited socket", listen_on_inherited_socket, W | S | T, 0, 0},
+    {"send to an address", send_to_an_address, W, 0, 0},
     {"make a process", make_process, W | T, S, 0},
     {"execute a program", execute, W | S | T, 0, 0},
+    {"execute an open file", execute_open_file, W | S | T, 0, 0},
     {"signal the parent", signal_parent, W | S | T, 0, 6},
     {"signal a sibling", signal_sibling, W | S | T, 0, 6},
     {"signal itself", signal_itself, 0, W | S | T, 0},
@@ -255,6 +288,11 @@ pillion_status pil_sandbox_selftest(pil_sandbox_role role, pil_sandbox_check che
     if (pipe(ends) != 0) return pil_err_set(err, PILLION_E_IO, "pipe: %s", strerror(errno));
     s.pipe_write = ends[1];
     s.tcp = socket(AF_INET, SOCK_STREAM, 0);
+    s.udp = socket(AF_INET, SOCK_DGRAM, 0);
+    s.program = open("/bin/true", O_RDONLY);
+    s.home = getenv("HOME");
+    if (!s.home || s.home[0] != '/') s.home = "/";
+    snprintf(s.home_scratch, sizeof s.home_scratch, "%.3000s/.pillion-selftest-%d", s.home, (int)getpid());
     snprintf(s.scratch, sizeof s.scratch, "/tmp/pillion-selftest-%d", (int)getpid());
     s.sibling = fork();
     if (s.sibling == 0) {
@@ -265,6 +303,8 @@ pillion_status pil_sandbox_selftest(pil_sandbox_role role, pil_sandbox_check che
     pillion_status st = s.sibling < 0 ? pil_err_set(err, PILLION_E_IO, "fork: %s", strerror(errno))
                                       : run_probes(role, &s, checks, n, err);
     if (s.tcp >= 0) close(s.tcp);
+    if (s.udp >= 0) close(s.udp);
+    if (s.program >= 0) close(s.program);
     close(ends[0]);
     close(ends[1]);
     if (s.sibling > 0) waitpid(s.sibling, NULL, 0);

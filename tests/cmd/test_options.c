@@ -9,12 +9,15 @@
 #include <cmocka.h>
 
 #include "cmd/options.h"
+#include "support/files.h"
 
 typedef struct values {
     bool quiet, verbose;
     const char *prompt, *output;
     uint64_t threads, format, rows;
     pil_option_list listen;
+    const char *config;
+    pil_command_line line;
 } values;
 
 enum { FORMAT_JSON, FORMAT_CSV };
@@ -34,12 +37,14 @@ static const pil_option options[] = {
      .fallback = "csv", .help = "x"},
     {.name = "listen", .letter = 'l', .type = PIL_OPTION_LIST, .field = offsetof(values, listen), .value = "ADDR",
      .env = "PIL_TEST_LISTEN", .help = "x"},
+    {.name = "config", .type = PIL_OPTION_PATH, .field = offsetof(values, config), .value = "FILE", .config = true,
+     .help = "x"},
     PIL_OPTION_END,
 };
 
 static const pil_command command = {
     .name = "try", .args = "[TEXT...]", .summary = "x", .options = options, .values_bytes = sizeof(values),
-    .args_max = 2};
+    .line = offsetof(values, line), .args_max = 2};
 
 /* Parses the words given; the last one is NULL. */
 static pillion_status parse(pil_options *out, pillion_error *err, const char *const *words) {
@@ -202,6 +207,69 @@ static void the_environment_stands_in_only_for_what_was_not_given(void **state) 
     unsetenv("PIL_TEST_LISTEN");
 }
 
+static void a_file_gives_what_neither_command_line_nor_environment_say(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH], path[PIL_TEST_PATH];
+    pil_options o;
+    pillion_error err;
+    pil_test_dir_make(dir);
+    pil_test_write_text(dir, "c", "# a remark\n\n  threads = 2\nprompt=a = b \r\nlisten = x\nlisten = y\nquiet = yes\n"
+                                  "verbose = no\nrows = 7");
+    pil_test_path(path, dir, "c");
+    setenv("PIL_TEST_THREADS", "3", 1);
+    assert_int_equal(PARSE(&o, &err, "--config", path, "--rows", "9", "-v"), PILLION_OK);
+    const values *v = o.values;
+    assert_int_equal(v->threads, 3);
+    assert_int_equal(v->rows, 9);
+    assert_string_equal(v->prompt, "a = b");
+    assert_true(v->quiet);
+    assert_true(v->verbose);
+    assert_int_equal(v->listen.n, 2);
+    assert_string_equal(v->listen.items[1], "y");
+    assert_int_equal(v->line.argc, 5);
+    pil_options_deinit(&o);
+    unsetenv("PIL_TEST_THREADS");
+    assert_int_equal(PARSE(&o, &err, "--config", path, "-l", "z"), PILLION_OK);
+    v = o.values;
+    assert_int_equal(v->threads, 2);
+    assert_int_equal(v->listen.n, 1); /* a list is taken as a whole */
+    pil_options_deinit(&o);
+    pil_test_dir_remove(dir);
+}
+
+static void a_wrong_line_of_a_file_is_named_even_if_something_beats_it(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH], path[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    pil_test_path(path, dir, "c");
+    pil_test_write_text(dir, "c", "quiet = 1\nthreads = many\n");
+    REFUSES("/c:2: threads: 'many' is not a whole number from 0 to 64", "--config", path, "--threads", "1");
+    pil_test_write_text(dir, "c", "thread = 1");
+    REFUSES("/c:1: unknown option 'thread'; did you mean threads?", "--config", path);
+    pil_test_write_text(dir, "c", "quiet");
+    REFUSES("/c:1: 'quiet' is not name = value", "--config", path);
+    pil_test_write_text(dir, "c", "quiet = perhaps");
+    REFUSES("/c:1: quiet: 'perhaps' is not yes or no", "--config", path);
+    pil_test_write_text(dir, "c", "config = d");
+    REFUSES("/c:1: unknown option 'config'", "--config", path);
+    pil_test_dir_remove(dir);
+}
+
+static void values_are_compared_as_the_table_says(void **state) {
+    (void)state;
+    pil_options a, b;
+    pillion_error err;
+    assert_int_equal(PARSE(&a, &err, "-q", "--prompt", "p", "--rows", "2", "-l", "x", "-l", "y"), PILLION_OK);
+    assert_int_equal(PARSE(&b, &err, "-q", "--prompt=p", "--rows", "3", "-l", "x", "-l", "z"), PILLION_OK);
+    for (const pil_option *o = options; o->name; o++) {
+        bool differs = strcmp(o->name, "rows") == 0 || strcmp(o->name, "listen") == 0;
+        assert_int_equal(pil_options_same(o, a.values, b.values), !differs);
+        assert_true(pil_options_same(o, a.values, a.values));
+    }
+    pil_options_deinit(&a);
+    pil_options_deinit(&b);
+}
+
 static void only_near_words_are_suggested(void **state) {
     (void)state;
     static const char *const words[] = {"embed", "similarity", "show", "serve", NULL};
@@ -234,6 +302,9 @@ int main(void) {
         cmocka_unit_test(errors_name_the_option_and_what_is_allowed),
         cmocka_unit_test(a_monstrous_argument_stays_one_short_line),
         cmocka_unit_test(the_environment_stands_in_only_for_what_was_not_given),
+        cmocka_unit_test(a_file_gives_what_neither_command_line_nor_environment_say),
+        cmocka_unit_test(a_wrong_line_of_a_file_is_named_even_if_something_beats_it),
+        cmocka_unit_test(values_are_compared_as_the_table_says),
         cmocka_unit_test(only_near_words_are_suggested),
         cmocka_unit_test(too_few_arguments_show_the_usage),
     };

@@ -5,7 +5,7 @@ _pillion() {
     local words='' options='' files=''
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        COMPREPLY=($(compgen -W 'embed similarity tokenize serve show compile verify replay completion help --help --version' -- "$cur"))
+        COMPREPLY=($(compgen -W 'embed similarity tokenize serve show compile verify replay doctor completion help --help --version' -- "$cur"))
         return
     fi
     case ${COMP_WORDS[1]}:$prev in
@@ -60,6 +60,8 @@ _pillion() {
     replay:--model|replay:-m) files=1 ;;
     replay:--precision) words='auto f32 bf16 int8' ;;
     replay:--workers) return ;;
+    doctor:--host) return ;;
+    doctor:--port) return ;;
     *)
         case ${COMP_WORDS[1]} in
         embed) words='' options='--help --output --format --no-normalize --no-truncate --model --precision --input --input-format --prompt --threads --batch-tokens --quiet' ;;
@@ -70,8 +72,9 @@ _pillion() {
         compile) words='' options='--help --name --precision --quiet' files=1 ;;
         verify) words='' options='--help --model --precision' files=1 ;;
         replay) words='' options='--help --json --alone --model --precision --workers' files=1 ;;
+        doctor) words='' options='--help --json --host --port' ;;
         completion) words='bash zsh fish' options='--help' ;;
-        help) words='embed similarity tokenize serve show compile verify replay completion help' options='--help --man' ;;
+        help) words='embed similarity tokenize serve show compile verify replay doctor completion help' options='--help --man' ;;
         esac
         [[ $cur == -* ]] && words=$options files='' ;;
     esac
