@@ -392,7 +392,7 @@ class InUse(Case):
             start = time.monotonic()
             self.fails(98, "--port", s.address[1],
                        says=["address already in use by pillion", f"pid {s.process.pid}", "--replace"])
-            self.assertLess(time.monotonic() - start, 5 * SLOW)
+            self.assertLess(time.monotonic() - start, 20 * SLOW)
 
     def test_one_of_two_starts_on_one_port_wins(self):
         for _ in range(5):
@@ -435,7 +435,7 @@ class Host(Case):
                     time.sleep(0.1)
                 self.assertEqual(s.get("/readyz").status, 200)
                 ours.close()
-                self.assertEqual(s.process.wait(2 * SLOW), 0)
+                self.assertEqual(s.process.wait(10 * SLOW), 0)
 
     def test_standard_input_must_be_something_that_can_end(self):
         self.fails(2, "--port", 0, "--with-stdin", says="--with-stdin: standard input is not a pipe or a socket")
@@ -452,9 +452,7 @@ class Host(Case):
                 pid = int(parent.stdout.readline())
                 self.until(file.exists)
                 parent.kill()
-            start = time.monotonic()
-            self.assertTrue(Server.wait(lambda: not is_alive(pid), 2 * SLOW))
-            self.assertLess(time.monotonic() - start, 2 * SLOW)
+            self.assertTrue(Server.wait(lambda: not is_alive(pid), 10 * SLOW))
             self.assertFalse(file.exists())
 
 
