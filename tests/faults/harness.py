@@ -32,7 +32,7 @@ ROWS = {}     # id: Row
 COVERED = {}  # id: where else it is tested
 OPEN = {}     # id: why it is not done
 TIERS = {"commit": "C", "night": "N", "release": "R"}
-DEATH = re.compile(r'msg="worker (?:died|killed)"')
+DEATH = re.compile(r'msg="worker died"[^\n]*')
 
 
 class Failed(AssertionError):
@@ -104,7 +104,11 @@ class Fault(Server):
         return True
 
     def deaths(self):
-        return len(DEATH.findall(self.stderr()))
+        return len(self.death_lines())
+
+    def death_lines(self):
+        """What the log says about workers that ended unasked."""
+        return DEATH.findall(self.stderr())
 
     @staticmethod
     def _all(f):
@@ -186,7 +190,8 @@ class Run:
     def book_of(self, result, prefix=""):
         """Takes the figures of a ledger's result and fails on any entry that nobody can explain."""
         for name, value in result.summary().items():
-            self.figure(prefix + name, value)
+            if value and (not prefix or name in ("texts", "p99_ms")):
+                self.figure(prefix + name, value)
         problems = result.problems()
         self.check(not problems, "; ".join(problems[:8]) + (f"; {len(problems) - 8} more" if problems[8:] else ""))
 
@@ -245,13 +250,20 @@ class Run:
         found = re.search(r'msg="ready".* workers=(\d+)', server.stderr())
         return int(found[1]) if found else len(os.sched_getaffinity(0))
 
-    def book(self, n, model="nano", tokens=(1, 48)):
+    def book(self, n, model="nano", tokens=(1, 48), marks=None):
         """A book whose vectors an untouched server has computed, made once for its size and model."""
-        key = (self.seed, n, model, tokens)
+        key = (self.seed, n, model, tokens, tuple(sorted((marks or {}).items())))
         if key not in self.books:
             with self.serve(model=model) as s:
-                self.books[key] = Book(self.seed, n, tokens).learn(s.address)
+                self.books[key] = Book(self.seed, n, tokens, marks).learn(s.address)
         return self.books[key]
+
+    def marked(self, *args, times=None, env=None, **more):
+        """A server of the build with fault markers. times: what PILLION_FAULT_TIMES gets, in milliseconds."""
+        env = {"PILLION_FAULT_STATE": self.scratch / f"state-{next(self.names)}", **(env or {})}
+        if times:
+            env["PILLION_FAULT_TIMES"] = ",".join(f"{k}={v}" for k, v in times.items())
+        return self.serve(*args, faults=True, env=env, **more)
 
     def ledger(self, server, book, **more):
         more.setdefault("timeout", 90 * SLOW)
@@ -281,6 +293,17 @@ class Asker:
         if found is None or len(found) != len(texts):
             raise Failed(f"status {status} for {len(texts)} texts: {body[:200]!r}")
         return found
+
+    def partial(self, texts):
+        """(vectors with None in place, {index: code}) of a request that takes partial answers."""
+        status, _, body = self.raw({"texts": texts}, b"X-Pillion-Partial: 1\r\n")
+        found = split_vectors(body) if status == 200 else None
+        if found is None or len(found) != len(texts):
+            raise Failed(f"status {status} for {len(texts)} texts: {body[:200]!r}")
+        errors = {e["index"]: e["code"] for e in json.loads(body).get("errors", ())} if None in found else {}
+        if {i for i, v in enumerate(found) if v is None} != set(errors):
+            raise Failed(f"the errors do not fit the nulls: {errors}")
+        return found, errors
 
     def vector(self, text):
         return self.vectors([text])[0]

@@ -54,10 +54,11 @@ def split_vectors(body):
 
 
 class Book:
-    """n texts from a seed. tokens: the shortest and longest, about; lengths between them are log-uniform."""
+    """n texts from a seed. tokens: the shortest and longest, about; lengths between them are log-uniform. marks:
+    {number: what} puts a fault marker into that text; a program without markers sees it as any other text."""
 
-    def __init__(self, seed, n, tokens=(1, 48)):
-        self.seed, self.n, self.tokens = seed, n, tokens
+    def __init__(self, seed, n, tokens=(1, 48), marks=None):
+        self.seed, self.n, self.tokens, self.marks = seed, n, tokens, marks or {}
         self.golden = array("Q", bytes(8 * n))
         self.kept = {}
 
@@ -66,6 +67,8 @@ class Book:
         r = random.Random((self.seed << 32) + i)
         low, high = (math.log(t) for t in self.tokens)
         words = r.choices(WORDS, k=max(0, round(math.exp(r.uniform(low, high))) - 1))
+        if i in self.marks:
+            words.insert(0, f"\x01fault:{self.marks[i]} ")
         return " ".join([str(i), *words])
 
     def learn(self, address, clients=4, items=64):
@@ -74,6 +77,9 @@ class Book:
         if result.problems() or result.exact < self.n or len(set(self.golden)) != self.n:
             raise AssertionError(f"no golden vectors: {result.summary()}, {len(set(self.golden))} of {self.n} differ")
         return self
+
+    def is_golden(self, i, vector):
+        return digest(vector) == self.golden[i]
 
     def where(self, found):
         """The number of the text that a digest belongs to, for the message about a wrong vector."""

@@ -2,10 +2,11 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import watch
-from harness import SLOW, row
+from harness import BIN, SLOW, environment, row
 from ledger import Ledger
 
 
@@ -75,3 +76,68 @@ def l3_drain(run):
             run.check(not odd and not result.duplicates, f"round {i}: {odd[:3]}")
             left = [p for p in s.seen if watch.is_alive(p)]
             run.check(not left, f"round {i}: {left} live on")
+
+
+@row("L6", "CN", "the whole tree sleeps longer than a stall may last, and wakes: nobody is killed for it")
+def l6_sleep(run):
+    book = run.book(2000)
+    with run.serve() as s:
+        s.wait_workers()
+        ledger = run.ledger(s, book).start()
+        for _ in range(run.count(1, 5)):
+            s.wait(lambda at=ledger.sent(): ledger.sent() > at + 16 * 64, 60 * SLOW, 0.005)
+            tree = [s.pid, *s.workers()]
+            for p in tree:
+                os.kill(p, signal.SIGSTOP)
+            time.sleep(run.seconds(7, 60))
+            for p in reversed(tree):
+                os.kill(p, signal.SIGCONT)
+        s.wait(lambda at=ledger.sent(): ledger.sent() > at + 16 * 64, 60 * SLOW, 0.005)
+        time.sleep(1)
+        run.book_of(ledger.stop())
+        run.causes(s)  # no deaths
+
+
+@row("L8", "CN", "the log cannot be written: closed, full, a pipe that nobody reads; workers die meanwhile")
+def l8_no_log(run):
+    book = run.book(2000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    full = "/dev/full"
+    read, write = os.pipe()
+    os.close(read)
+    for name, how in (("closed", None), ("full", open(full, "w")), ("nobody reads", write)):
+        words = [BIN, "serve", "--port", str(address[1]), "--model", str(run.nano()), "--log-level", "debug"]
+        if how is None:
+            words = ["sh", "-c", 'exec "$@" 2>&-', "sh", *words]
+        p = subprocess.Popen(words, stderr=how, stdout=subprocess.DEVNULL, env=environment(XDG_CACHE_HOME=run.cache))
+        try:
+            run.check(wait_served(address, 30 * SLOW), f"log {name}: the server does not serve")
+            ledger = Ledger(address, book, clients=8, timeout=90 * SLOW).start()
+            for _ in range(5):
+                time.sleep(0.1)
+                for w in watch.workers(p.pid)[:1]:
+                    os.kill(w, signal.SIGKILL)
+            run.book_of(ledger.stop(), f"{name.replace(' ', '_')}_")
+            p.terminate()
+            run.check(p.wait(30 * SLOW) == 0, f"log {name}: status {p.returncode}")
+        finally:
+            p.kill()
+            p.wait()
+    os.close(write)
+
+
+def wait_served(address, seconds):
+    """Until GET /readyz is a 200; False when it never is."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with socket.create_connection(address, timeout=5) as c:
+                c.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                if c.recv(64).startswith(b"HTTP/1.1 200"):
+                    return True
+        except OSError:
+            pass
+        time.sleep(0.02)
+    return False

@@ -1,9 +1,11 @@
 """N: wrong numbers never leave, and a text's vector does not depend on who else is there."""
 import subprocess
+import time
 from array import array
 
-from harness import BIN, Asker, environment, row, side_by_side
+from harness import BIN, SLOW, Asker, environment, row, side_by_side
 from ledger import digest
+from rows_worker import APART, load, once_each
 
 LENGTHS = (31, 32, 33, 64, 127, 128, 129, 255, 256, 257, 512)
 
@@ -50,3 +52,39 @@ def n3_parallel(run):
         served = array("f", (float(v) for v in found.pop().split(b",")))
         run.check(served.tobytes() == r.stdout, f"{model}: another vector than in-process")
         run.figure(model, 15 * n)
+
+
+@row("N1", "CN", "NaN, infinity, zero norm out of a worker: computed again elsewhere, or a typed error; never returned")
+def n1_not_finite(run):
+    n = run.count(10, 300)
+    book = once_each(run, ("nan", "inf", "zero"), n)
+    with run.marked() as s:
+        run.book_of(load(run, s, book).run(-(-book.n // 16)), "once_")
+        run.figure("faults", 3 * n)
+        run.figure("replaced", s.deaths())
+        s.kills = s.deaths()  # a worker with too many such answers may be replaced
+        s.wait_workers()
+    kinds = ("nan", "inf", "zero")
+    marks = {APART * i + 3: kinds[i % 3] for i in range(1, 1 + 3 * n)}
+    book = run.book(APART * (3 * n + 2), marks=marks)
+    with run.marked() as s:
+        result = load(run, s, book, expected={i: "numeric_error" for i in marks}).run(-(-book.n // 16))
+        run.book_of(result, "always_")
+        run.figure("typed", result.typed)
+        run.check(result.typed == len(marks), f"{result.typed} of {len(marks)} texts had a numeric_error")
+
+
+@row("N4", "CN", "a worker whose vectors have become wrong is found by its canary and replaced")
+def n4_drift(run):
+    book = run.book(4000)
+    with run.marked(times={"canary": 1000}) as s:
+        s.wait_workers()
+        with Asker(s) as a:
+            a.raw({"texts": ["1 \x01fault:drift from here on"]})
+        began = time.monotonic()
+        ok = s.wait(lambda: s.deaths() > 0 or "canary" in s.stderr(), 30 * SLOW, 0.02)
+        run.check(ok, "nobody found out that a worker computes rubbish")
+        run.figure("found_after_s", time.monotonic() - began)
+        s.wait_workers()
+        time.sleep(1.2)
+        run.book_of(load(run, s, book).run(book.n // 16), "after_")
