@@ -6,8 +6,8 @@ ARGS  :=
 FUZZ_SECONDS := 60
 
 .DEFAULT_GOAL := all
-.PHONY: all help run test test-models test-tokenizers test-reference check-asan check-tsan coverage fuzz tidy bench arm64 \
-        install clean setup
+.PHONY: all help run test test-night test-release test-models test-tokenizers test-reference check-asan check-tsan \
+        coverage fuzz tidy bench arm64 install clean setup
 
 all: setup ## build/pillion, with everything that it needs
 	@$(call build,release,$(BUILD))
@@ -21,7 +21,16 @@ run: all ## start the server; ARGS="--port 9000" passes options on
 test: ## build and run all tests that need no large download
 	@tools/setup.sh build test
 	@$(call build,release,$(BUILD))
+	@$(call build,faults,build-faults)
 	@$(call ctest,$(BUILD))
+
+test-night: all ## the long fault runs, some two hours; ARGS="W1 --seed 7" for some of them
+	@$(call build,faults,build-faults)
+	@PILLION_BIN=$(BUILD)/pillion python3 -B tests/faults/run.py --tier night $(ARGS)
+
+test-release: all ## the fault runs before a release: a day; ARGS="--minutes 60" for shorter ones
+	@$(call build,faults,build-faults)
+	@PILLION_BIN=$(BUILD)/pillion python3 -B tests/faults/run.py --tier release $(ARGS)
 
 test-models: all ## compare vectors of four real models with committed references (500 MB to fetch)
 	@tools/test_models.sh $(BUILD)

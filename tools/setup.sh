@@ -12,7 +12,7 @@ models=${PILLION_MODELS:-$root/.models}
 declare -A packages=(
   [build]="build-essential cmake ninja-build pkg-config libuv1-dev libjansson-dev libssl-dev libseccomp-dev
            libcmocka-dev python3 python3-pip"
-  [test]="qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross poppler-utils tesseract-ocr python3-venv"
+  [test]="qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross poppler-utils tesseract-ocr python3-venv strace"
   [coverage]="gcovr"
   [fuzz]="clang libclang-rt-14-dev"
   [python]="python3-venv"
