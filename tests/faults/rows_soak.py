@@ -29,6 +29,8 @@ def k3_nothing_piles_up(run):
                     c.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 elif i % 3 == 2:
                     c.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+        flat = s.wait(lambda: not before.growth(watch.Inventory(s.pid), slack), 30 * SLOW, 0.05)
+        run.check(flat, f"{connects} clients have left: {before.growth(watch.Inventory(s.pid), slack)}")
         ledger = load(run, s, book).start()
         wait_flowing(run, s, ledger)
         wait_faults(run, s, kills, 0.04)
