@@ -1,11 +1,13 @@
 /* test_compiled.c - a compiled file that is damaged, cut or foreign is refused with a reason; damaged weights are found
  * by the proofs. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "compile/checksum.h"
 #include "compile/compile.h"
@@ -227,7 +229,7 @@ static void a_file_is_fresh_until_one_of_its_sources_changes_appears_or_disappea
 }
 
 /* Nothing is read but header and tables, so the size of the weights does not matter. */
-static void opening_a_real_model_takes_a_few_milliseconds(void **state) {
+static void opening_a_real_model_touches_little_of_it(void **state) {
     (void)state;
     const char *root = getenv("PILLION_MODELS");
     char source[PIL_TEST_PATH], big[PIL_TEST_PATH];
@@ -237,19 +239,22 @@ static void opening_a_real_model_takes_a_few_milliseconds(void **state) {
         skip();
     }
     pillion_error err = {0};
-    double best_ms = 1e9;
     pil_test_path(big, dir, "big.safetensors");
     assert_ok(pil_compile(source, big, NULL, PILLION_PRECISION_F32, NULL, NULL, &err), err);
-    for (int round = 0; round < 10; round++) {
+    struct stat st;
+    assert_int_equal(stat(big, &st), 0);
+    long faults = LONG_MAX, all = (long)(st.st_size / sysconf(_SC_PAGESIZE) / 16); /* the kernel maps up to 16 at once */
+    for (int round = 0; round < 5; round++) {
+        struct rusage before, after;
         pil_compiled c;
-        uint64_t begin = pil_clock_ns();
+        getrusage(RUSAGE_SELF, &before);
         assert_ok(pil_compiled_open(&c, big, &err), err);
-        double ms = pil_clock_ms(begin);
-        if (ms < best_ms) best_ms = ms;
+        getrusage(RUSAGE_SELF, &after);
+        if (after.ru_minflt - before.ru_minflt < faults) faults = after.ru_minflt - before.ru_minflt;
         pil_compiled_close(&c);
     }
-    print_message("%s opens in %.2f ms\n", source, best_ms);
-    assert_true(best_ms < 100); /* 10 ms is the aim; the room is for sanitizers and busy machines */
+    print_message("%s opens with %ld page faults; reading it all takes %ld at least\n", source, faults, all);
+    assert_true(faults < all / 4);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
@@ -264,7 +269,7 @@ int main(void) {
         TEST(damaged_weights_are_found_by_the_digest_and_gross_damage_by_the_canary),
         TEST(foreign_files_and_other_formats_say_what_they_are),
         TEST(a_file_is_fresh_until_one_of_its_sources_changes_appears_or_disappears),
-        TEST(opening_a_real_model_takes_a_few_milliseconds),
+        TEST(opening_a_real_model_touches_little_of_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
