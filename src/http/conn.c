@@ -19,7 +19,8 @@
  *             refused, and only by the sum; what is small is bounded by the number of connections.
  * Pace:       a window of time after another must each see enough of a body arrive, or of an answer leave. An average
  *             over the whole would let a client that was fast at first stand still for hours.
- * Tests:      tests/http/test_server.py, tests/http/test_hostile.py, tests/http/test_overload.py. */
+ * Tests:      tests/http/test_server.py, tests/http/test_hostile.py, tests/http/test_overload.py,
+ *             tests/http/test_pace.py. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

@@ -78,10 +78,21 @@ class Connection:
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b""))
 
     def _fill(self):
-        data = self.socket.recv(65536)
+        data = self.socket.recv(1 << 18)
         if not data:
             raise EOFError
         self.bytes += data
+
+    def _fill_to(self, size):
+        """Large answers are gathered in pieces: joining them one by one would take longer than the server."""
+        parts, have = [self.bytes], len(self.bytes)
+        while have < size:
+            data = self.socket.recv(1 << 18)
+            if not data:
+                raise EOFError
+            parts.append(data)
+            have += len(data)
+        self.bytes = b"".join(parts)
 
     def answer(self, is_head=False):
         """Reads one answer. EOFError when the connection ended before its first byte."""
@@ -99,11 +110,10 @@ class Connection:
             self.bytes = rest
             return Answer(status, headers, b"")
         size = 0 if is_head else int(headers["content-length"])
-        while len(rest) < size:
-            self._fill()
-            rest = self.bytes.partition(b"\r\n\r\n")[2]
-        self.bytes = rest[size:]
-        return Answer(status, headers, rest[:size])
+        self.bytes = rest
+        self._fill_to(size)
+        body, self.bytes = self.bytes[:size], self.bytes[size:]
+        return Answer(status, headers, body)
 
     def is_closed(self, within=5):
         """Whether the server ends the connection without another byte."""
