@@ -95,6 +95,7 @@ bool pil_conn_has_room(const pil_conn *c) {
 void pil_exchange_clear(pil_exchange *x) {
     if (x->ticket) pil_pool_cancel(x->server->pool, x->ticket);
     pil_document_cancel(x->document);
+    pil_vectors_destroy(x->vectors);
     pil_json_free(x->json);
     free(x->inputs);
     free(x->chunks);

@@ -13,6 +13,7 @@ typedef struct pil_exchange pil_exchange;
 typedef struct pil_document pil_document;
 typedef struct pil_roots pil_roots;
 typedef struct pil_access pil_access;
+typedef struct pil_vectors pil_vectors;
 
 #define PIL_LISTENERS_MAX 16
 
@@ -76,6 +77,7 @@ struct pil_exchange {
     void (*on_model)(pil_exchange *x);
     pil_ticket *ticket;     /* work with the pool */
     pil_document *document; /* a document being read */
+    pil_vectors *vectors;   /* an answer being written */
     pil_json *json;         /* the parsed body */
     size_t reserved_bytes;  /* by pil_exchange_reserve() */
     pillion_input *inputs;
@@ -109,6 +111,19 @@ void pil_answer_refuse(pil_exchange *x, unsigned status, const char *text);
 /* conn.c's half: head and body go out; both are taken. */
 void pil_conn_send(pil_conn *c, char *head, size_t head_bytes, char *body, size_t body_bytes, bool close);
 bool pil_conn_will_close(const pil_conn *c); /* after this answer, whoever decided it */
+
+/* What a text is told whose vector there is none of. */
+typedef struct pil_complaint {
+    const char *code, *words; /* stable; clients compare the code */
+    bool again;               /* it was not the text's fault: another try may succeed */
+} pil_complaint;
+pil_complaint pil_complaint_of(pillion_status st);
+
+/* Ends the exchange with body, "vectors":[[…],null,…] and, if any is null, "errors":[{index,code,message}…], then "}".
+ *   body  taken: the JSON object so far.
+ *   job   borrowed for the call; a large one is answered some turns of the loop later. */
+void pil_vectors_answer(pil_exchange *x, const pil_job *job, pil_buf *body);
+void pil_vectors_destroy(pil_vectors *v); /* accepts NULL */
 
 /* ── Routes (route.c) ───────────────────────────────────────────────────────────────────────────────────────── */
 

@@ -20,7 +20,7 @@
 
 #define DETAIL_BYTES_MAX (8 * PIL_MIB) /* a 422 with an error for each of 4,096 texts */
 #define JSON_VALUE_BYTES 100           /* that a parsed value costs besides its text */
-#define VECTOR_VALUE_BYTES 16          /* that one value of a vector costs: as a float, and written out */
+#define VECTOR_VALUE_BYTES 20          /* that one value of a vector costs: as a float, twice, and written out */
 #define DIM_GUESSED 1024               /* while the model is still loading */
 #define TOO_MUCH "Too much is in progress, please retry shortly"
 
@@ -173,61 +173,6 @@ void pil_sidecar_info(pil_exchange *x) {
 
 /* ── Vectors ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* What a text is told whose vector there is none of. */
-typedef struct complaint {
-    const char *code, *words; /* stable; clients compare the code */
-    bool again;               /* it was not the text's fault: another try may succeed */
-} complaint;
-
-static complaint complaint_of(pillion_status st) {
-    switch (st) {
-    case PILLION_E_INTERNAL: return (complaint){"worker_died", "Computing this text ended its worker process", false};
-    case PILLION_E_POISON:
-        return (complaint){"text_set_aside", "Computing this text ends its worker process: set aside", false};
-    case PILLION_E_DEADLINE: return (complaint){"deadline_exceeded", "This text was not computed in time", true};
-    case PILLION_E_LOST:
-        return (complaint){"workers_lost", "Too many workers died under this request; try again", true};
-    case PILLION_E_UNAVAILABLE: return (complaint){"unavailable", "No worker can be started", true};
-    case PILLION_E_NUMERIC:
-        return (complaint){"numeric_error", "The model's answer to this text is not a finite vector", false};
-    case PILLION_E_NOMEM: return (complaint){"out_of_memory", "Not enough memory for this text", true};
-    case PILLION_E_CANCELLED: return (complaint){"cancelled", "Computing this text was broken off", true};
-    case PILLION_E_TOO_LONG:
-    case PILLION_E_LIMIT: return (complaint){"text_too_long", "This text is too long", false};
-    case PILLION_E_UTF8: return (complaint){"invalid_utf8", "This text is not valid UTF-8", false};
-    case PILLION_OK:
-    case PILLION_E_ARG:
-    case PILLION_E_IO:
-    case PILLION_E_NOT_FOUND:
-    case PILLION_E_FORMAT:
-    case PILLION_E_UNSUPPORTED:
-    case PILLION_E_STALE: break;
-    }
-    return (complaint){"text_refused", "This text could not be computed", false};
-}
-
-/* [[…],null,…], and for the nulls errors:[{index,code,message}] behind it. */
-static void put_vectors(pil_buf *body, const pil_job *job) {
-    size_t n = pil_job_count(job), n_errors = 0;
-    pil_buf_puts(body, "\"vectors\":[");
-    for (size_t i = 0; i < n; i++) {
-        const pillion_item *it = pil_job_item(job, i);
-        if (i) pil_buf_putc(body, ',');
-        if (it->status) pil_buf_puts(body, "null");
-        else pil_json_put_f32_array(body, it->values, it->n_values);
-        n_errors += it->status != PILLION_OK;
-    }
-    pil_buf_putc(body, ']');
-    for (size_t i = 0, told = 0; i < n && n_errors; i++) {
-        const pillion_item *it = pil_job_item(job, i);
-        if (!it->status) continue;
-        complaint why = complaint_of(it->status);
-        pil_buf_printf(body, "%s{\"index\":%zu,\"code\":\"%s\",\"message\":\"%s\"}", told++ ? "," : ",\"errors\":[", i,
-                       why.code, why.words);
-    }
-    if (n_errors) pil_buf_putc(body, ']');
-}
-
 /* The text that is to be named when the request fails as a whole: the first one that fails whenever it is tried, else
  * the first one that failed; pil_job_count() when none did. */
 static size_t find_failed(const pil_job *job) {
@@ -235,14 +180,14 @@ static size_t find_failed(const pil_job *job) {
     for (size_t i = 0; i < n; i++) {
         pillion_status st = pil_job_item(job, i)->status;
         if (st && failed == n) failed = i;
-        if (st && !complaint_of(st).again) return i;
+        if (st && !pil_complaint_of(st).again) return i;
     }
     return failed;
 }
 
 /* 422 is not tried again by clients, 503 is. */
 static void answer_failed(pil_exchange *x, const pil_job *job, size_t index) {
-    complaint why = complaint_of(pil_job_item(job, index)->status);
+    pil_complaint why = pil_complaint_of(pil_job_item(job, index)->status);
     pil_buf body;
     pil_buf_init(&body, 64 * PIL_KIB);
     pil_validate_put_item(&body, why.code, x->chunks ? "path" : "texts", index, why.words, x->inputs[index].text,
@@ -271,9 +216,7 @@ static void on_embedded(const pil_job *job, void *ud) {
         pil_json_put_string(&body, x->inputs[i].text, x->inputs[i].text_bytes);
     }
     if (x->n_chunks) pil_buf_puts(&body, "],");
-    put_vectors(&body, job);
-    pil_buf_putc(&body, '}');
-    pil_answer_send(x, 200, "application/json", &body, NULL);
+    pil_vectors_answer(x, job, &body);
 }
 
 static void submit(pil_exchange *x, size_t n) {

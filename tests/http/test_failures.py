@@ -4,7 +4,7 @@ HTTP side; the causes are played by fake_server.c."""
 import itertools
 import json
 
-from raw import FakeCase, main
+from raw import FakeCase, Server, main
 
 AGAIN = {"deadline": "deadline_exceeded", "lost": "workers_lost", "unavailable": "unavailable",
          "nomem": "out_of_memory",
@@ -63,6 +63,14 @@ class Failures(FakeCase):
         self.assertTrue(all(list(e) == ["index", "code", "message"] for e in body["errors"]))
         body = self.embed(["fail:poison", "fail:poison"], PARTIAL).json()
         self.assertEqual((body["vectors"], len(body["errors"])), ([None, None], 2))
+
+    def test_a_large_partial_answer_is_the_same_in_slices(self):
+        texts = ["fail:lost" if i in (0, 2000, 4095) else "x" * (i % 9) for i in range(4096)]
+        with Server.fake("dim=64") as s:
+            answer = s.post("/embed", {"texts": texts}, PARTIAL).json()
+        self.assertEqual([v and v[0] for v in answer["vectors"]], [None if t[:1] == "f" else len(t) for t in texts])
+        self.assertEqual({len(v) for v in answer["vectors"] if v}, {64})
+        self.assertEqual([e["index"] for e in answer["errors"]], [i for i, t in enumerate(texts) if t[:1] == "f"])
 
     def test_a_partial_answer_without_failures_is_an_ordinary_one(self):
         self.assertEqual(self.embed(["a", "b"], PARTIAL).body, self.embed(["a", "b"]).body)

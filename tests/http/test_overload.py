@@ -71,6 +71,32 @@ class Refusals(FakeCase):
         self.assertLess(asked, max(10 * idle, 0.05 * SLOW))
 
 
+class Turns(unittest.TestCase):
+    def test_others_are_served_while_large_answers_are_written(self):
+        """An answer of 4 million numbers takes the listener some 300 ms. Nobody waits for the whole of it."""
+        with Server.fake("dim=1024") as s, s.connect() as c:
+            def ask():
+                start = time.perf_counter()
+                s.post("/embed", {"texts": ["a"] * 4096})
+                return time.perf_counter() - start
+
+            thread = threading.Thread(target=lambda: took.append(ask()))
+            took, waits = [], []
+            thread.start()
+            while thread.is_alive():
+                start = time.perf_counter()
+                c.request("GET", "/health")
+                self.assertEqual(c.answer().status, 200)
+                waits.append(time.perf_counter() - start)
+            thread.join()
+            self.assertGreater(len(waits), 10)
+            self.assertLess(max(waits), took[0] / 2)
+            with s.connect() as gone:  # and one whose client leaves in the middle of it
+                gone.request("POST", "/embed", json.dumps({"texts": ["a"] * 4096}), JSON)
+                time.sleep(0.1)
+            self.assertTrue(Server.wait(lambda: health(s)["in_flight_bytes"] < MIB, 20 * SLOW))
+
+
 class Health(FakeCase):
     """O7: /health says what is the case, whatever that is, and never waits."""
 
