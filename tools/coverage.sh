@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests but the fault experiments in an instrumented build and prints the line coverage of src/. Fails below 85 %.
+# Runs all tests but the fault experiments in an instrumented build, prints the line coverage of src/. Fails below 85 %.
 #   coverage.sh BUILD      (made with the preset "coverage")
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

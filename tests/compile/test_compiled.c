@@ -243,7 +243,7 @@ static void opening_a_real_model_touches_little_of_it(void **state) {
     assert_ok(pil_compile(source, big, NULL, PILLION_PRECISION_F32, NULL, NULL, &err), err);
     struct stat st;
     assert_int_equal(stat(big, &st), 0);
-    long faults = LONG_MAX, all = (long)(st.st_size / sysconf(_SC_PAGESIZE) / 16); /* the kernel maps up to 16 at once */
+    long faults = LONG_MAX, all = (long)(st.st_size / sysconf(_SC_PAGESIZE) / 16); /* up to 16 are mapped at once */
     for (int round = 0; round < 5; round++) {
         struct rusage before, after;
         pil_compiled c;
