@@ -10,15 +10,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/file.h"
 
+#define PID_TRIES 20   /* of 5 ms: a holder that has just got the lock writes who it is */
 #define LOCK_TRIES 100 /* the file may be removed between opening and locking it, but not for ever */
 
 static bool is_file_of(int fd, const char *path) {
@@ -34,10 +37,21 @@ static bool is_as_written(const pil_handshake *h) {
            a->st_mtim.tv_sec == b.st_mtim.tv_sec && a->st_mtim.tv_nsec == b.st_mtim.tv_nsec;
 }
 
+/* The process that holds the lock; 0 while the file is empty or names one that is gone: then a new holder has not
+ * written its own yet. */
+static long read_pid(int fd) {
+    char text[24] = "";
+    ssize_t n = pread(fd, text, sizeof text - 1, 0);
+    long pid = n > 0 && strspn(text, "0123456789") == (size_t)n ? strtol(text, NULL, 10) : 0;
+    return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM) ? pid : 0;
+}
+
 static pillion_status held_by_another(const pil_handshake *h, int fd, pillion_error *err) {
-    char pid[24] = "";
-    ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
-    bool known = n > 0 && strspn(pid, "0123456789") == (size_t)n;
+    char pid[24];
+    long holder = 0;
+    for (int i = 0; i < PID_TRIES && (holder = read_pid(fd)) == 0; i++) nanosleep(&(struct timespec){0, 5000000}, NULL);
+    snprintf(pid, sizeof pid, "%ld", holder);
+    bool known = holder > 0;
     return pil_err_set(err, PILLION_E_IO, "%.120s: in use by another pillion%s%s%s", h->path, known ? " (pid " : "",
                        known ? pid : "", known ? ")" : "");
 }

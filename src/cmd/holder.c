@@ -2,7 +2,7 @@
  *
  * Flow:    one GET /livez, which only a pillion answers with "server: pillion" -> /proc/net/tcp has the socket's inode
  *          -> the process that has a descriptor of it, as far as we may look.
- * Bounds:  ASK_MS for the answer, SEARCH_MS for the search; what is not found by then stays unknown.
+ * Bounds:  ASK_MS for the answer, SEARCH_MS of processor time for the search; what is not found by then stays unknown.
  * Source:  proc_net_tcp(5): "local_address" is hexadecimal, state 0A is LISTEN, the tenth field the inode.
  * Tests:   tests/http/test_service.py. */
 #include "cmd/holder.h"
@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -118,9 +119,9 @@ static void find_process(pil_holder *out, unsigned port) {
     unsigned long inode = listening_inode("/proc/net/tcp", port);
     if (!inode) inode = listening_inode("/proc/net/tcp6", port);
     if (!inode) return;
-    uint64_t end_ns = pil_clock_ns() + SEARCH_MS * 1000000ull;
+    clock_t end = clock() + SEARCH_MS * CLOCKS_PER_SEC / 1000; /* our own time: a busy machine is no reason to stop */
     DIR *processes = opendir("/proc");
-    for (struct dirent *e; processes && out->pid == 0 && pil_clock_ns() < end_ns && (e = readdir(processes));)
+    for (struct dirent *e; processes && out->pid == 0 && clock() < end && (e = readdir(processes));)
         if (isdigit((unsigned char)e->d_name[0]) && has_socket(e->d_name, inode))
             out->pid = (int)strtol(e->d_name, NULL, 10);
     if (processes) closedir(processes);

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 os.environ.setdefault("PILLION_BIN", str(SOURCE / "build/pillion"))
 
 import harness  # noqa: E402
+import rows_host  # noqa: E402,F401
 import rows_http  # noqa: E402,F401
 import rows_input  # noqa: E402,F401
 import rows_lifecycle  # noqa: E402,F401
