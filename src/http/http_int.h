@@ -30,6 +30,7 @@ struct pil_server {
     pil_conn *conns; /* all of them, newest first */
     size_t n_conns, n_turned_away; /* the first with the second */
     size_t in_flight_bytes; /* conn.c counts them */
+    uint64_t queue_full_ms; /* when the pool's queue last refused a request; 0 since it has taken one */
     uint64_t last_client;   /* the number given to the latest connection */
     pil_timer *sweep; /* runs while there are connections */
     pil_document *documents; /* running, then waiting, in the order in which they came */
@@ -136,6 +137,8 @@ void pil_route_run(pil_exchange *x);
 
 /* Whether texts would be refused at once, since nobody can compute them. */
 bool pil_sidecar_refuses(const pil_pool_info *info);
+
+#define PIL_QUEUE_FULL "Too much work is waiting, please retry shortly"
 
 /* Handlers of protocols. */
 void pil_sidecar_health(pil_exchange *x);

@@ -12,6 +12,7 @@
 #include "http/http_int.h"
 
 #define SMALL_BODY_MAX (64 * PIL_KIB) /* of a request that needs none */
+#define QUEUE_FULL_MS 500             /* for so long the queue is taken to be full after it has refused something */
 #define PATH_BYTES_MAX 64             /* longer than every route */
 
 static void root(pil_exchange *x) {
@@ -126,6 +127,7 @@ typedef enum gate {
     GATE_PATH, /* not found, or to be redirected */
     GATE_METHOD,
     GATE_CLOSED, /* nobody computes */
+    GATE_QUEUE,  /* too much waits to be computed */
     GATE_FULL,   /* too much is in memory */
 } gate;
 
@@ -136,6 +138,13 @@ typedef struct passage {
     const route *route, *same_path;
     char decoded[PATH_BYTES_MAX];
 } passage;
+
+/* Whether a large body would most likely be read for nothing. Small requests always ask the queue itself. */
+static bool is_queue_full(const pil_exchange *x) {
+    const pil_server *s = x->server;
+    return s->queue_full_ms && !x->body_read && x->request->declared_bytes > SMALL_BODY_MAX &&
+           pil_loop_now_ms(s->loop) - s->queue_full_ms < QUEUE_FULL_MS;
+}
 
 static void look(const pil_exchange *x, passage *p) {
     *p = (passage){.at = GATE_ACCESS};
@@ -149,6 +158,7 @@ static void look(const pil_exchange *x, passage *p) {
     else if (!p->route) p->at = p->same_path ? GATE_METHOD : GATE_PATH;
     else if (p->route->kind == ROUTE_WORK && pil_sidecar_refuses(pil_pool_info_of(x->server->pool)))
         p->at = GATE_CLOSED;
+    else if (p->route->kind == ROUTE_WORK && is_queue_full(x)) p->at = GATE_QUEUE;
     else if (p->route->kind == ROUTE_WORK && !pil_conn_has_room(x->conn)) p->at = GATE_FULL;
     else p->at = GATE_OPEN;
 }
@@ -210,6 +220,7 @@ void pil_route_run(pil_exchange *x) {
     case GATE_CLOSED:
         pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), "Model not loaded");
         return;
+    case GATE_QUEUE: pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), PIL_QUEUE_FULL); return;
     case GATE_FULL: pil_answer_busy(x, 1000, "Too much is in progress, please retry shortly"); return;
     }
 }

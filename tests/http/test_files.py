@@ -156,6 +156,34 @@ class Texts(Case):
         self.assertEqual(self.server.embed(["still here"])[0][:1], self.server.embed(["still here"])[0][:1])
 
 
+    def test_a_stop_begins_no_further_reader(self):
+        path = self.put("long.txt", "many words " * 3000000)
+        mark = f"/marked-{os.getpid()}"  # readers get PATH and nothing else
+        env = environment(PATH=os.environ["PATH"] + ":" + mark)
+
+        def readers():
+            found = []
+            for p in Path("/proc").iterdir():
+                try:
+                    if p.name.isdigit() and b"role=extract" in command(p.name):
+                        found += [p.name] if mark.encode() in (p / "environ").read_bytes() else []
+                except OSError:
+                    pass  # it has just gone
+            return found
+
+        with Server("--files-root", self.root, "--drain", "0", env=env) as s:
+            waiting = [s.connect() for _ in range(12)]
+            for c in waiting:
+                c.request("POST", "/embed-file", json.dumps({"path": path, "max_chunks": 10000}),
+                          {"Content-Type": "application/json"})
+            self.assertTrue(Server.wait(readers, 10 * SLOW))
+            self.assertEqual(s.stop()[0], 0)
+            for c in waiting:
+                c.close()
+
+        self.assertTrue(Server.wait(lambda: not readers(), 5 * SLOW))
+
+
 class Walls(Case):
     @classmethod
     def make(cls):

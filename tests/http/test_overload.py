@@ -48,6 +48,16 @@ class Refusals(FakeCase):
             c.request("POST", "/embed", embed_body("a"), JSON)
             self.assertEqual(c.answer().status, 200)
 
+    def test_large_bodies_are_not_read_while_the_queue_is_full(self):
+        self.server.post("/embed", embed_body("full"))
+        with self.server.connect() as c:
+            c.send(f"{HEAD}Content-Length: 1000000\r\n\r\n")
+            answer = c.answer()
+            self.assert_busy(answer, "Too much work is waiting, please retry shortly")
+            self.assertEqual(answer.headers["connection"], "close")
+        self.assertEqual(self.server.post("/embed", embed_body("a")).status, 200)  # so it is not full any more
+        self.assertEqual(self.server.post("/embed", embed_body("a", pad=MIB)).status, 200)
+
     def test_refusals_and_health_are_quick_while_requests_wait(self):
         """Compared with an idle server on the same machine, not with a clock."""
         def worst(ask):
