@@ -7,7 +7,7 @@ FUZZ_SECONDS := 60
 
 .DEFAULT_GOAL := all
 .PHONY: all help run test test-night test-release test-models test-tokenizers test-reference check-asan check-tsan \
-        coverage fuzz tidy bench arm64 install clean setup
+        coverage analyze fuzz tidy bench arm64 install clean setup
 
 all: setup ## build/pillion, with everything that it needs
 	@$(call build,release,$(BUILD))
@@ -56,6 +56,12 @@ coverage: ## line coverage of src/ by the tests
 	@$(call build,coverage,build-coverage)
 	@tools/coverage.sh build-coverage
 
+analyze: ## gcc -fanalyzer, clang-tidy and cppcheck over src/
+	@tools/setup.sh build analyze
+	@test -e $(BUILD)/build.ninja || cmake --preset release
+	@test -e build-analyze/build.ninja || cmake --preset analyze
+	@python3 tools/analyze.py $(BUILD) build-analyze
+
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
 	@tools/setup.sh build fuzz
 	@$(call build,fuzz,build-fuzz)
@@ -75,7 +81,7 @@ install: all ## into DESTDIR and PREFIX (/usr/local)
 	@cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
 
 clean: ## what builds have made; fetched models and libraries stay
-	@rm -rf build build-debug build-asan build-tsan build-coverage build-fuzz build-faults build-arm64
+	@rm -rf build build-debug build-asan build-tsan build-coverage build-analyze build-fuzz build-faults build-arm64
 
 setup: ## packages, libraries and weights, as far as they are missing
 	@tools/setup.sh build

@@ -2,7 +2,7 @@
 # Brings what Pillion needs onto this machine, as far as it is missing: distribution packages (Debian and its
 # relatives), llhttp's source in .deps and the weights of the built-in model in .models. Does nothing, quickly, when all
 # is there.
-#   setup.sh [SET ...]    SET: build (default), test, coverage, fuzz, python. Each includes build.
+#   setup.sh [SET ...]    SET: build (default), test, coverage, fuzz, analyze, python. Each includes build.
 # Packages are installed with one call of apt-get, through sudo when this is not root. Nothing else on the system
 # changes.
 set -euo pipefail
@@ -15,11 +15,13 @@ declare -A packages=(
   [test]="qemu-user-static gcc-aarch64-linux-gnu libc6-dev-arm64-cross poppler-utils tesseract-ocr python3-venv strace"
   [coverage]="gcovr"
   [fuzz]="clang libclang-rt-14-dev"
+  [analyze]="clang clang-tidy cppcheck"
   [python]="python3-venv"
 )
 # Where there is no apt-get: what to look for instead, so that the answer is a list and not a failed build.
 declare -A commands=(
-  [build]="cc cmake ninja pkg-config python3" [test]="" [coverage]="gcovr" [fuzz]="clang" [python]=""
+  [build]="cc cmake ninja pkg-config python3" [test]="" [coverage]="gcovr" [fuzz]="clang"
+  [analyze]="clang clang-tidy cppcheck" [python]=""
 )
 libraries="libuv jansson libcrypto libseccomp cmocka"
 

@@ -23,7 +23,7 @@ static void drop_cut_sequence(char *text, size_t n) {
         text[lead - 1] = '\0';
 }
 
-pillion_status pil_err_set(pillion_error *err, pillion_status code, const char *fmt, ...) {
+pillion_status(pil_err_set)(pillion_error *err, pillion_status code, const char *fmt, ...) {
     if (!err || err->code != PILLION_OK) return code;
     va_list ap;
     va_start(ap, fmt);

@@ -46,7 +46,7 @@ pillion_status pil_file_read(char **bytes, size_t *n, const char *path, size_t l
     *bytes = NULL;
     *n = 0;
     int fd;
-    struct stat s;
+    struct stat s = {0};
     pillion_status st = open_regular(&fd, &s, path, err);
     if (st) return st;
     size_t size = (size_t)s.st_size, at = 0;
@@ -95,7 +95,7 @@ bool pil_file_exists(const char *path) { return access(path, F_OK) == 0; }
 pillion_status pil_file_map_open(pil_file_map *out, const char *path, pillion_error *err) {
     *out = (pil_file_map){0};
     int fd;
-    struct stat s;
+    struct stat s = {0};
     pillion_status st = open_regular(&fd, &s, path, err);
     if (st) return st;
     if (s.st_size > 0) {

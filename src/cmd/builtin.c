@@ -3,9 +3,11 @@
  * Tests: every test of tests/cmd that embeds without --model. */
 #include "cmd/builtin.h"
 
+#include <stdint.h>
+
 extern const unsigned char pil_builtin_begin[], pil_builtin_end[];
 
 const void *pil_builtin_model(size_t *bytes) {
-    *bytes = (size_t)(pil_builtin_end - pil_builtin_begin);
+    *bytes = (size_t)((uintptr_t)pil_builtin_end - (uintptr_t)pil_builtin_begin);
     return *bytes ? pil_builtin_begin : NULL;
 }

@@ -68,7 +68,7 @@ static void put_table(pil_buf *out, const pillion_info *i) {
 /* The library's own JSON, so that there is one spelling of each field. */
 static pillion_status put_json(pil_buf *out, const pillion_model *model, pillion_error *err) {
     pillion_session *session;
-    const pillion_item *item;
+    const pillion_item *item = NULL;
     pillion_status st = pillion_session_create(&session, model, NULL, err);
     if (!st) st = pillion_run(session, PILLION_OP_INFO, NULL, 0, NULL, &item, err);
     if (!st) {

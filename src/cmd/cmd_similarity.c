@@ -151,7 +151,7 @@ static int run(const void *values, char **args, size_t n_args) {
     comparison c = {.values = v, .number_only = n_args == 2 && !v->top && strcmp(args[1], "-") != 0};
     pil_buf_init(&c.line, 64 * PIL_MIB);
     status = compare(&c, &w, args[0]);
-    for (size_t i = 0; i < c.n_best; i++) free(c.best[i].text);
+    for (size_t i = 0; c.best && i < c.n_best; i++) free(c.best[i].text);
     free(c.best);
     free(c.first);
     pil_buf_deinit(&c.line);

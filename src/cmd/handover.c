@@ -9,6 +9,7 @@
 
 #ifdef __linux__
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -111,6 +112,7 @@ static bool send_inheritance(int fd, const pil_inheritance *in) {
     struct msghdr h = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control,
                        .msg_controllen = CMSG_SPACE(n * sizeof *fds)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+    assert(c); /* the buffer is large enough for one */
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(n * sizeof *fds);

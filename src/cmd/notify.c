@@ -47,7 +47,7 @@ bool pil_notify_is_wanted(void) {
 void pil_notify(const char *fmt, ...) {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     const char *path = getenv("NOTIFY_SOCKET");
-    if (!pil_notify_is_wanted() || strlen(path) > sizeof to.sun_path) return;
+    if (!path || !pil_notify_is_wanted() || strlen(path) > sizeof to.sun_path) return;
     size_t n = strlen(path);
     memcpy(to.sun_path, path, n);
     if (path[0] == '@') to.sun_path[0] = '\0';

@@ -148,6 +148,7 @@ static bool is_at(int fd, const place *p) {
     socklen_t n = sizeof a;
     char host[INET6_ADDRSTRLEN] = "";
     if (getsockname(fd, (struct sockaddr *)&a, &n) != 0) return false;
+    if (a.ss_family != AF_UNIX && a.ss_family != AF_INET && a.ss_family != AF_INET6) return false;
     if (a.ss_family == AF_UNIX)
         return p->path && strncmp(((struct sockaddr_un *)&a)->sun_path, p->path,
                                   sizeof((struct sockaddr_un *)&a)->sun_path) == 0;

@@ -130,7 +130,7 @@ void pil_compiled_close(pil_compiled *c) {
 /* ── Freshness ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static pillion_status check_file(const char *dir, const pil_json *entry, pillion_error *err) {
-    char path[PATH_MAX], now[PIL_STAMP_BYTES];
+    char path[PATH_MAX], now[PIL_STAMP_BYTES] = "";
     const char *name = pil_json_string_or(pil_json_get(entry, "name"), "");
     const char *then = pil_json_string_or(pil_json_get(entry, "stamp"), "");
     pillion_status st = pil_file_join(path, sizeof path, dir, name, err);

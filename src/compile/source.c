@@ -101,7 +101,7 @@ static char *cut_component(char *path) {
 
 void pil_source_name(char *out, size_t out_bytes, const char *dir) {
     static const char prefix[] = "models--";
-    char path[PATH_MAX], *name = path;
+    char path[PATH_MAX], *name;
     if (realpath(dir, path)) {
         name = cut_component(path);
         char *snapshots = cut_component(path), *repo = cut_component(path);

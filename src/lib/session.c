@@ -22,7 +22,7 @@
 
 void pillion_session_destroy(pillion_session *s) {
     if (!s) return;
-    for (unsigned i = 0; i < s->n_lanes; i++) {
+    for (unsigned i = 0; s->lanes && i < s->n_lanes; i++) {
         pil_token_scratch_destroy(s->lanes[i].token);
         pil_scratch_destroy(s->lanes[i].scratch);
         pil_arena_deinit(&s->lanes[i].results);

@@ -653,7 +653,7 @@ void pil_pool_destroy(pil_pool *p) {
     pil_timer_destroy(p->tick);
     pil_timer_destroy(p->soon);
     pil_timer_destroy(p->stop);
-    while (p->tickets) ticket_free(p, p->tickets);
+    while (p->tickets) ticket_free(p, p->tickets); /* NOLINT(clang-analyzer-unix.Malloc): the first has no prev */
     pil_sched_destroy(p->sched);
     pil_buf_deinit(&p->prepare_line);
     free(p->slots);

@@ -49,7 +49,8 @@ static pillion_status build_trie(pil_tok_compiler *c) {
         const pil_tok_entry *e = &c->entries[id];
         if (!e->s || e->n == 0) continue;
         if (memchr(e->s, 0, e->n)) st = pil_compile_unsupported(c, "a token with U+0000 in it", NULL);
-        keys[n++] = (pil_trie_key){.s = e->s, .n = (uint32_t)e->n, .value = id};
+        keys[n] = (pil_trie_key){.s = e->s, .n = (uint32_t)e->n, .value = id};
+        n++;
     }
     if (!st) st = pil_trie_build(&c->sections[PIL_TOK_TRIE], keys, n);
     free(keys);
@@ -235,8 +236,9 @@ static pillion_status build_added_trie(pil_tok_compiler *c, const added_list *li
     size_t n = 0;
     for (size_t i = 0; i < list->n; i++) {
         pil_tok_span span = list->v[i].record.text;
-        if (list->v[i].normalized == normalized)
-            keys[n++] = (pil_trie_key){.s = text + span.offset, .n = span.bytes, .value = (uint32_t)i};
+        if (list->v[i].normalized != normalized) continue;
+        keys[n] = (pil_trie_key){.s = text + span.offset, .n = span.bytes, .value = (uint32_t)i};
+        n++;
     }
     pillion_status st = pil_trie_build(&c->sections[which], keys, n);
     free(keys);

@@ -10,6 +10,7 @@
  * Tests:      tests/weights/test_checkpoint.c. */
 #include "weights/checkpoint.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -66,6 +67,7 @@ static pillion_status reserve_files(pil_checkpoint *c, size_t n, const char *dir
 /* Index of the shard called name, or n_files. */
 static size_t find_file(const pil_checkpoint *c, const char *name) {
     for (size_t i = 0; i < c->n_files; i++) {
+        assert(c->paths[i]); /* add_file() counts a file when it has its path */
         const char *slash = strrchr(c->paths[i], '/');
         if (strcmp(slash ? slash + 1 : c->paths[i], name) == 0) return i;
     }
