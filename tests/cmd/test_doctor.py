@@ -1,9 +1,12 @@
 """pillion doctor: what it finds on this machine, on broken ones, and its exit status."""
 import json
 import os
+import resource
 import socket
 import subprocess
+import sys
 import unittest
+from pathlib import Path
 
 import cli
 
@@ -18,9 +21,9 @@ class Doctor(cli.Case):
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         r = cli.pillion("doctor", "--json", "--port", port, *args, **kw)
-        self.assertEqual(r.returncode, status, r)
         self.assertEqual(r.stderr, b"")
         told = json.loads(r.stdout)
+        self.assertEqual(r.returncode, status, [f for f in told["findings"] if f["state"] != "ok"])
         self.assertEqual(told["ok"], status == cli.OK)
         self.told = told
         return {f["name"]: f for f in told["findings"]}
@@ -99,7 +102,6 @@ class Doctor(cli.Case):
             server.stdin.close()
 
     def test_few_descriptors_are_a_warning(self):
-        import resource
         found = self.doctor(env=cli.environment())
         self.assertEqual(found["limits"]["state"], "ok" if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 3072
                          or resource.getrlimit(resource.RLIMIT_NOFILE)[1] == -1 else "warning")
@@ -110,4 +112,7 @@ class Doctor(cli.Case):
 
 
 if __name__ == "__main__":
+    if b"__tsan_init" in Path(cli.BIN).read_bytes():
+        print("skipped: ThreadSanitizer keeps a thread of its own, and a cage is for a process with one")
+        sys.exit(cli.SKIPPED)
     cli.main()
