@@ -13,6 +13,8 @@ install(FILES tools/completion/pillion.bash
   DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME pillion)
 install(FILES tools/completion/_pillion DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
 install(FILES tools/completion/pillion.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+install(FILES deploy/pillion.service deploy/pillion.socket DESTINATION lib/systemd/system)
+install(FILES deploy/pillion.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 set(CPACK_GENERATOR "TGZ;DEB")
 set(CPACK_PACKAGE_CONTACT "the Pillion developers")
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "libc6")

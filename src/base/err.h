@@ -14,4 +14,9 @@ __attribute__((format(printf, 3, 4))) pillion_status pil_err_set(pillion_error *
 #define pil_err_set(err, code, ...) ((void)pil_err_set((err), (code), __VA_ARGS__), (code))
 #endif
 
+/* What a caller returns that could not allocate. */
+static inline pillion_status pil_err_no_memory(pillion_error *err) {
+    return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+}
+
 #endif

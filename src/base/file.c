@@ -112,6 +112,17 @@ void pil_file_map_close(pil_file_map *m) {
     *m = (pil_file_map){0};
 }
 
+bool pil_file_write_all(int fd, const void *bytes, size_t n) {
+    for (const char *at = bytes; n > 0;) {
+        ssize_t w = write(fd, at, n);
+        if (w < 0 && errno == EINTR) continue;
+        if (w <= 0) return false;
+        at += w;
+        n -= (size_t)w;
+    }
+    return true;
+}
+
 pillion_status pil_file_mkdirs(const char *path, pillion_error *err) {
     char part[PATH_MAX];
     size_t n = strlen(path);

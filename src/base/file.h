@@ -28,6 +28,9 @@ typedef struct pil_file_map {
 pillion_status pil_file_map_open(pil_file_map *out, const char *path, pillion_error *err);
 void pil_file_map_close(pil_file_map *m); /* accepts a zeroed one */
 
+/* Writes all of it to a descriptor, however many calls that takes; false (errno says why) when it cannot. */
+bool pil_file_write_all(int fd, const void *bytes, size_t n);
+
 /* Makes a directory and its parents (mode 0700 for what is made). */
 pillion_status pil_file_mkdirs(const char *path, pillion_error *err);
 

@@ -37,9 +37,6 @@ int pil_command_unknown(const char *name);
 
 bool pil_ends_with(const char *s, const char *end);
 
-/* Parses the arguments behind the command's name, prints help if asked for, else runs. Returns the exit status. */
-int pil_command_run(const pil_command *command, int argc, char **argv);
-
 /* The program as a child process of itself: argv[1] is "--role=NAME", run gets main's own arguments. */
 typedef struct pil_role {
     const char *arg;

@@ -285,7 +285,7 @@ static pillion_status read_all(replay *r, char **files, size_t n_files, pillion_
     for (size_t i = 0; i < r->recorded.n_batches; i++)
         if (r->recorded.batches[i].n > largest) largest = r->recorded.batches[i].n;
     r->outcomes = calloc(largest ? largest : 1, sizeof *r->outcomes);
-    return st || r->outcomes ? st : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    return st || r->outcomes ? st : pil_err_no_memory(err);
 }
 
 static pillion_status start(replay *r, const pil_hub_model *model, pillion_error *err) {

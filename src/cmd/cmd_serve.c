@@ -220,7 +220,7 @@ static pillion_status watch_signals(pil_serve *s, pillion_error *err) {
 static pillion_status start_timer(pil_serve *s, pil_timer **out, void (*fn)(void *ud), uint64_t ms,
                                   pillion_error *err) {
     *out = pil_timer_create(s->loop, fn, s);
-    if (!*out) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!*out) return pil_err_no_memory(err);
     pil_timer_start(*out, ms, ms);
     return PILLION_OK;
 }

@@ -69,7 +69,7 @@ static pillion_status print_one(comparison *c, double score, uint64_t index, con
         }
     }
     pil_buf_putc(&c->line, '\n');
-    if (c->line.failed) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (c->line.failed) return pil_err_no_memory(err);
     if (fwrite(c->line.bytes, 1, c->line.len, stdout) == c->line.len) return PILLION_OK;
     return pil_err_set(err, PILLION_E_IO, "standard output: cannot write: %s", strerror(errno));
 }
@@ -81,7 +81,7 @@ static pillion_status keep_best(comparison *c, double score, uint64_t index, con
     while (at > 0 && c->best[at - 1].score < score) at--;
     if (at == top) return PILLION_OK;
     char *copy = malloc(in->text_bytes + 1);
-    if (!copy) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!copy) return pil_err_no_memory(err);
     memcpy(copy, in->text, in->text_bytes);
     if (c->n_best == top) free(c->best[--c->n_best].text);
     memmove(c->best + at + 1, c->best + at, (c->n_best - at) * sizeof *c->best);
@@ -118,7 +118,7 @@ static pillion_status embed_first(comparison *c, pil_work *w, const char *text, 
         pil_say(who, "the first text is longer than the model's %u tokens and was cut", item->n_tokens);
     c->dim = item->n_values;
     c->first = malloc(c->dim * sizeof *c->first);
-    if (!c->first) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!c->first) return pil_err_no_memory(err);
     memcpy(c->first, item->values, c->dim * sizeof *c->first);
     return PILLION_OK;
 }

@@ -55,7 +55,7 @@ static pillion_status add_block(void *ud, const pillion_input *in, const pillion
     (void)in;
     for (size_t i = 0; i < n; i++) {
         put_item(&w->line, w->n++, &items[i]);
-        if (w->line.failed) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        if (w->line.failed) return pil_err_no_memory(err);
         if (fwrite(w->line.bytes, 1, w->line.len, w->out.f) != w->line.len)
             return pil_err_set(err, PILLION_E_IO, "%s: cannot write: %s", w->out.name, strerror(errno));
     }

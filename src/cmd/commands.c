@@ -1,11 +1,9 @@
-/* commands.c - the list of commands and of roles, and how one is run.
+/* commands.c - the list of commands and of roles.
  *
  * A new command is one file cmd_NAME.c, one line in cmd.h and one here. Tests: tests/cmd/test_usage.py. */
-#include <stdio.h>
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "cmd/help.h"
 #include "cmd/say.h"
 #include "extract/extract.h"
 
@@ -76,27 +74,4 @@ int pil_exit_of(pillion_status st) {
 bool pil_ends_with(const char *s, const char *end) {
     size_t n = strlen(s), m = strlen(end);
     return n >= m && strcmp(s + n - m, end) == 0;
-}
-
-static int print_help(const char *who, const pil_command *command) {
-    pil_buf out;
-    pil_buf_init(&out, PIL_HELP_BYTES);
-    pil_help_command(&out, command);
-    int status = pil_say_output(who, &out);
-    pil_buf_deinit(&out);
-    return status;
-}
-
-int pil_command_run(const pil_command *command, int argc, char **argv) {
-    pil_options options;
-    pillion_error err = {0};
-    char who[64];
-    snprintf(who, sizeof who, "pillion %s", command->name);
-    if (pil_options_parse(&options, command, argc, argv, &err)) {
-        pil_say(who, "%s", err.text);
-        return pil_exit_of(err.code);
-    }
-    int status = options.help ? print_help(who, command) : command->run(options.values, options.args, options.n_args);
-    pil_options_deinit(&options);
-    return status;
 }

@@ -135,7 +135,7 @@ pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const char *h
                                   const pil_handover_fns *fns, pillion_error *err) {
     *out = NULL;
     pil_handover *h = calloc(1, sizeof *h);
-    if (!h) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!h) return pil_err_no_memory(err);
     struct sockaddr_un a;
     socklen_t n = address_of(&a, host, port);
     *h = (pil_handover){.loop = l, .fns = *fns, .peer = -1};

@@ -4,6 +4,7 @@
  *           serve) -> --version, --help -> the command by its name.
  * Not here: what the commands do (cmd_*.c), how options are read (options.c). Tests: tests/cmd/test_usage.py. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,6 +22,30 @@ static int print(void (*put)(pil_buf *)) {
 }
 
 static void put_version(pil_buf *out) { pil_buf_printf(out, "pillion %s\n", pillion_version()); }
+
+static int print_help(const char *who, const pil_command *command) {
+    pil_buf out;
+    pil_buf_init(&out, PIL_HELP_BYTES);
+    pil_help_command(&out, command);
+    int status = pil_say_output(who, &out);
+    pil_buf_deinit(&out);
+    return status;
+}
+
+/* argv holds what follows the command's name. Gives the exit status. */
+static int run(const pil_command *command, int argc, char **argv) {
+    pil_options options;
+    pillion_error err = {0};
+    char who[64];
+    snprintf(who, sizeof who, "pillion %s", command->name);
+    if (pil_options_parse(&options, command, argc, argv, &err)) {
+        pil_say(who, "%s", err.text);
+        return pil_exit_of(err.code);
+    }
+    int status = options.help ? print_help(who, command) : command->run(options.values, options.args, options.n_args);
+    pil_options_deinit(&options);
+    return status;
+}
 
 /* A file that is opened must never land on a closed standard descriptor, where messages or results would go into it.
  * What stands in fails as a closed one does: it is open for the wrong direction. */
@@ -44,10 +69,10 @@ int main(int argc, char **argv) {
     }
     if (first[0] != '-' && pil_ends_with(first, ".py")) {
         const pil_command *serve = pil_command_find("serve");
-        if (serve) return pil_command_run(serve, argc - 1, argv + 1);
+        if (serve) return run(serve, argc - 1, argv + 1);
     }
     if (strcmp(first, "--version") == 0 || strcmp(first, "-V") == 0) return print(put_version);
     if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) return print(pil_help_program);
     const pil_command *command = pil_command_find(first);
-    return command ? pil_command_run(command, argc - 2, argv + 2) : pil_command_unknown(first);
+    return command ? run(command, argc - 2, argv + 2) : pil_command_unknown(first);
 }

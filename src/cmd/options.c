@@ -111,13 +111,11 @@ void pil_options_put_allowed(pil_buf *out, const pil_option *o) {
 
 static void *field_of(const parse *p, const pil_option *o) { return (char *)p->out->values + o->field; }
 
-static pillion_status no_memory(const parse *p) { return pil_err_set(p->err, PILLION_E_NOMEM, "out of memory"); }
-
 static pillion_status keep(parse *p, void *memory) {
     void **grown = memory ? realloc(p->out->owned, (p->out->n_owned + 1) * sizeof *grown) : NULL;
     if (!grown) {
         free(memory);
-        return no_memory(p);
+        return pil_err_no_memory(p->err);
     }
     p->out->owned = grown;
     grown[p->out->n_owned++] = memory;
@@ -307,7 +305,7 @@ static pillion_status take_lines(parse *p, const char *path, char *text) {
     pil_options unused = {.values = calloc(1, p->command->values_bytes)};
     parse scratch = *p;
     scratch.out = &unused;
-    pillion_status st = unused.values ? PILLION_OK : no_memory(p);
+    pillion_status st = unused.values ? PILLION_OK : pil_err_no_memory(p->err);
     char *rest = text;
     for (unsigned number = 1; !st && rest; number++) {
         char where[PATH_MAX + 32], *line = trim(strsep(&rest, "\n"));
@@ -425,7 +423,7 @@ pillion_status pil_options_parse(pil_options *out, const pil_command *command, i
     out->values = calloc(1, command->values_bytes ? command->values_bytes : 1);
     out->args = calloc((size_t)argc + 1, sizeof *out->args);
     p.given = calloc(p.n_options + 1, sizeof *p.given);
-    pillion_status st = out->values && out->args && p.given ? parse_all(&p, argc, argv) : no_memory(&p);
+    pillion_status st = out->values && out->args && p.given ? parse_all(&p, argc, argv) : pil_err_no_memory(err);
     if (!st && command->line) {
         const pil_command_line line = {argc, argv};
         memcpy((char *)out->values + command->line, &line, sizeof line);

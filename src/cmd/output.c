@@ -136,7 +136,7 @@ pillion_status pil_output_flush(pil_output *o, pillion_error *err) {
 static pillion_status copy_spool(pil_output *o, pillion_error *err) {
     pillion_status st = pil_output_flush(o, err);
     char *chunk = malloc(PIL_MIB);
-    if (!chunk && !st) st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!chunk && !st) st = pil_err_no_memory(err);
     rewind(o->f);
     for (size_t n; !st && (n = fread(chunk, 1, PIL_MIB, o->f)) > 0;)
         if (fwrite(chunk, 1, n, o->target) != n) st = failed(o, "cannot write", err);

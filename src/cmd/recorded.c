@@ -19,8 +19,6 @@ static const char *const wrappers[] = {"texts",     "input", "inputs",  "batch",
                                        "documents", "data",  "request", "body",  "payload"};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-static pillion_status no_memory(pillion_error *err) { return pil_err_set(err, PILLION_E_NOMEM, "out of memory"); }
-
 /* An array grows by doubling: at each power of two. False when memory is exhausted. */
 static bool grow(void *array, size_t n, size_t size) {
     void **p = array;
@@ -56,7 +54,7 @@ static const char *text_of(const pil_json *v, size_t *n) {
 /* ── Collecting ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static pillion_status add_text(pil_recorded *r, const char *text, size_t n, pillion_error *err) {
-    if (!grow(&r->texts, r->n_texts, sizeof *r->texts)) return no_memory(err);
+    if (!grow(&r->texts, r->n_texts, sizeof *r->texts)) return pil_err_no_memory(err);
     r->texts[r->n_texts++] = (pillion_input){.text = text, .text_bytes = n};
     return PILLION_OK;
 }
@@ -69,7 +67,7 @@ static size_t next_number(const pil_recorded *r, const char *file) {
 
 static pillion_status close_batch(pil_recorded *r, const char *file, pillion_error *err) {
     if (r->open == r->n_texts) return PILLION_OK;
-    if (!grow(&r->batches, r->n_batches, sizeof *r->batches)) return no_memory(err);
+    if (!grow(&r->batches, r->n_batches, sizeof *r->batches)) return pil_err_no_memory(err);
     size_t number = next_number(r, file);
     r->batches[r->n_batches++] =
         (pil_recorded_batch){.file = file, .number = number, .first = r->open, .n = r->n_texts - r->open};
@@ -104,7 +102,7 @@ static pillion_status add_document(pil_recorded *r, pil_json *document, const ch
                                    pillion_error *err) {
     if (!grow(&r->documents, r->n_documents, sizeof *r->documents)) {
         pil_json_free(document);
-        return no_memory(err);
+        return pil_err_no_memory(err);
     }
     r->documents[r->n_documents++] = document;
     return add_value(r, document, file, where, err);

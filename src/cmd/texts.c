@@ -56,8 +56,6 @@ struct pil_texts {
     pillion_input *inputs; /* [block_texts] */
 };
 
-static pillion_status no_memory(pillion_error *err) { return pil_err_set(err, PILLION_E_NOMEM, "out of memory"); }
-
 /* ── Opening ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static pillion_status open_file(pil_texts *t, const char *path, pillion_error *err) {
@@ -110,7 +108,7 @@ pillion_status pil_texts_open(pil_texts **out, char **args, size_t n_args, const
                               size_t block_texts, pillion_error *err) {
     *out = NULL;
     pil_texts *t = calloc(1, sizeof *t);
-    if (!t) return no_memory(err);
+    if (!t) return pil_err_no_memory(err);
     t->fd = -1;
     t->format = format;
     t->block_texts = block_texts;
@@ -118,7 +116,7 @@ pillion_status pil_texts_open(pil_texts **out, char **args, size_t n_args, const
     pil_buf_init(&t->block, BLOCK_BYTES + PIL_LIMIT_LINE_BYTES + 2);
     t->spans = calloc(block_texts, sizeof *t->spans);
     t->inputs = calloc(block_texts, sizeof *t->inputs);
-    pillion_status st = t->spans && t->inputs ? choose_source(t, args, n_args, input, err) : no_memory(err);
+    pillion_status st = t->spans && t->inputs ? choose_source(t, args, n_args, input, err) : pil_err_no_memory(err);
     if (st) pil_texts_close(t);
     else *out = t;
     return st;
@@ -158,7 +156,7 @@ static pillion_status read_more(pil_texts *t, pillion_error *err) {
     if (!room && t->window.failed == PILLION_E_LIMIT)
         return pil_err_set(err, PILLION_E_LIMIT, "%s: line %llu is longer than %zu bytes", t->name,
                            (unsigned long long)t->line + 1, PIL_LIMIT_LINE_BYTES);
-    if (!room) return no_memory(err);
+    if (!room) return pil_err_no_memory(err);
     ssize_t r;
     do r = read(t->fd, room, READ_BYTES);
     while (r < 0 && errno == EINTR);
@@ -214,7 +212,7 @@ static pillion_status add_text(pil_texts *t, const char *s, size_t n, pillion_er
         return pil_err_set(err, PILLION_E_LIMIT, "%s: line %llu: the text has %zu bytes, the limit is %zu", t->name,
                            (unsigned long long)t->line, n, PIL_LIMIT_TEXT_BYTES);
     t->spans[t->n_spans++] = (span){.offset = t->block.len, .bytes = n};
-    return pil_buf_append(&t->block, s, n) ? no_memory(err) : PILLION_OK;
+    return pil_buf_append(&t->block, s, n) ? pil_err_no_memory(err) : PILLION_OK;
 }
 
 /* The text of one JSON line is appended to the block. */
@@ -224,7 +222,7 @@ static pillion_status add_json(pil_texts *t, const char *line, size_t n, pillion
     size_t offset = 0;
     pillion_status st = pil_json_parse(&root, line, n, &offset, &why);
     unsigned long long number = t->line;
-    if (st == PILLION_E_NOMEM) return no_memory(err);
+    if (st == PILLION_E_NOMEM) return pil_err_no_memory(err);
     if (st)
         return pil_err_set(err, PILLION_E_FORMAT, "%s: line %llu: malformed JSON at offset %zu of the line: %s",
                            t->name, number, offset, why.text);

@@ -39,11 +39,9 @@ bool pil_vectors_is_whole(pil_vectors_format f) { return f == PIL_VECTORS_JSON |
 
 bool pil_vectors_is_binary(pil_vectors_format f) { return f == PIL_VECTORS_NPY || f == PIL_VECTORS_F32; }
 
-static pillion_status no_memory(pillion_error *err) { return pil_err_set(err, PILLION_E_NOMEM, "out of memory"); }
-
 /* Hands the buffer to stdio. */
 static pillion_status push(pil_vectors *v, pillion_error *err) {
-    if (v->buf.failed) return no_memory(err);
+    if (v->buf.failed) return pil_err_no_memory(err);
     size_t n = v->buf.len, written = n ? fwrite(v->buf.bytes, 1, n, v->out->f) : 0;
     pil_buf_clear(&v->buf);
     if (written == n) return PILLION_OK;

@@ -26,6 +26,7 @@
 #endif
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "extract/extract_int.h"
@@ -324,15 +325,6 @@ static void settle(void) {
     signal(SIGCHLD, SIG_DFL);
 }
 
-static int write_all(const pil_buf *b) {
-    for (size_t at = 0; at < b->len;) {
-        ssize_t n = write(STDOUT_FILENO, b->bytes + at, b->len - at);
-        if (n > 0) at += (size_t)n;
-        else if (n < 0 && errno != EINTR) return 1;
-    }
-    return 0;
-}
-
 int pil_extract_main(int argc, char **argv) {
     pil_fault fault = {.code = PIL_EXTRACT_INTERNAL};
     pil_buf answer;
@@ -342,7 +334,7 @@ int pil_extract_main(int argc, char **argv) {
     bool ok = prepare(&p, STDIN_FILENO, argc, argv, &fault);
     if (ok) ok = cage_self(&p, &fault);
     int status = finish(&p, ok, &answer, &fault);
-    if (write_all(&answer)) status = 1;
+    if (!pil_file_write_all(STDOUT_FILENO, answer.bytes, answer.len)) status = 1;
     pil_buf_deinit(&answer);
     return status;
 }

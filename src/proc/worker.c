@@ -22,6 +22,7 @@
 #endif
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "proc/fault.h"
@@ -88,17 +89,6 @@ void pil_worker_begin(int nice) {
 
 /* ── Bytes ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool write_all(int fd, const char *bytes, size_t n) {
-    while (n > 0) {
-        ssize_t w = write(fd, bytes, n);
-        if (w < 0 && errno == EINTR) continue;
-        if (w <= 0) return false;
-        bytes += w;
-        n -= (size_t)w;
-    }
-    return true;
-}
-
 /* False at the end of the stream, or when it fails. */
 static bool read_all(worker *w, char *bytes, size_t n) {
     while (n > 0) {
@@ -113,7 +103,7 @@ static bool read_all(worker *w, char *bytes, size_t n) {
 }
 
 static bool send_out(worker *w) {
-    bool ok = !w->out.failed && write_all(w->fd, w->out.bytes, w->out.len);
+    bool ok = !w->out.failed && pil_file_write_all(w->fd, w->out.bytes, w->out.len);
     pil_page_beat(w->page);
     pil_buf_clear(&w->out);
     if (w->out.cap > KEEP_BYTES) pil_buf_deinit(&w->out);
@@ -223,7 +213,7 @@ static void report(uint64_t done, uint64_t total, void *ud) {
     char line[96];
     int n = snprintf(line, sizeof line, "{\"done\":%llu,\"total\":%llu}\n", (unsigned long long)done,
                      (unsigned long long)total);
-    write_all(*(int *)ud, line, (size_t)n);
+    pil_file_write_all(*(int *)ud, line, (size_t)n);
 }
 
 int pil_prepare_main(const char *directory, pillion_precision precision, int fd) {
@@ -247,7 +237,7 @@ int pil_prepare_main(const char *directory, pillion_precision precision, int fd)
         pil_json_put_string(&line, path, strlen(path));
         pil_buf_puts(&line, "}\n");
     }
-    bool ok = !line.failed && write_all(fd, line.bytes, line.len);
+    bool ok = !line.failed && pil_file_write_all(fd, line.bytes, line.len);
     pil_buf_deinit(&line);
     return st || !ok ? 1 : 0;
 }

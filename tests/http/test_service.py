@@ -14,10 +14,11 @@ import time
 import unittest
 from pathlib import Path
 
-from raw import BIN, SLOW, Server, at_once, children, environment, is_alive, main
+from raw import BIN, MODELS, SLOW, Server, at_once, children, environment, is_alive, main
 
 ROOT = os.geteuid() == 0
 NOBODY = 65534
+MINILM = MODELS / "minilm"
 
 
 def run(*args, env=None, timeout=60, **popen):
@@ -538,17 +539,44 @@ class Broken(Case):
         self.works(self.free_port(), stdout=write, stderr=write)  # nobody is left who could
         os.close(write)
 
+    def test_a_cache_that_cannot_be_made_is_an_error_that_names_it(self):
+        if not (MINILM / "config.json").exists():
+            self.skipTest(f"no model in {MINILM}")
+        (self.dir / "file").write_text("")
+        for variables, says in (({"XDG_CACHE_HOME": "/proc/nothing"}, "/proc/nothing"),
+                                ({"XDG_CACHE_HOME": "", "HOME": ""}, "neither XDG_CACHE_HOME nor HOME"),
+                                ({"XDG_CACHE_HOME": self.dir / "file"}, "file/pillion: cannot make directory"),
+                                ({"XDG_CACHE_HOME": self.dir / ("x" * 300)}, "File name too long")):
+            with Server("--model", MINILM, ready=False, env=environment(**variables)) as s:
+                self.assertIn(s.process.wait(60 * SLOW), (1, 2, 3))
+                self.assertIn(says, s.stderr().splitlines()[-1])
+        self.assertEqual([p.name for p in self.dir.iterdir()], ["file"])
+
+    def test_names_of_every_kind_are_served(self):
+        if not (MINILM / "config.json").exists():
+            self.skipTest(f"no model in {MINILM}")
+        place = self.dir / "två ord — 語"
+        place.mkdir()
+        (place / "a model").symlink_to(MINILM)
+        cache = Path(*[self.dir, *["d" * 100] * 12])  # 1,200 characters
+        for model, home in ((place / "a model", place / "c"), (place / "a model", cache)):
+            with Server("--model", model, env=environment(XDG_CACHE_HOME=home)) as s:
+                self.assertEqual(s.get("/info").json()["model_id"], str(model))
+                self.assertEqual(len(s.embed(["x"])), 1)
+            self.assertTrue(list(home.rglob("*.safetensors")))
+        for name in ("x" * 300, f"/tmp/{'x' * 300}", str(place / ("x" * 300))):
+            self.assertIn(run("serve", "--port", 0, "--model", name).returncode, (2, 3))
+
     @unittest.skipUnless(ROOT, "needs root to mount")
     def test_a_full_disk_is_an_error_and_leaves_nothing(self):
-        model = Path(os.environ.get("PILLION_MODELS", ".models")) / "minilm"
         full = self.dir / "full"
         full.mkdir()
         mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", full], capture_output=True)
-        if mount.returncode or not (model / "config.json").exists():
+        if mount.returncode or not (MINILM / "config.json").exists():
             self.skipTest("no mount, or no model")
         self.addCleanup(subprocess.run, ["umount", full])
         env = environment(XDG_CACHE_HOME=full)
-        with Server("--model", model, ready=False, env=env) as s:
+        with Server("--model", MINILM, ready=False, env=env) as s:
             self.assertEqual(s.process.wait(60 * SLOW), 1, s.stderr())
             self.assertIn("No space left", s.stderr().splitlines()[-1])
         self.assertFalse([p for p in full.rglob("*.safetensors*") if p.suffix != ".lock"])
