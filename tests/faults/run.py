@@ -28,6 +28,7 @@ import rows_host  # noqa: E402,F401
 import rows_http  # noqa: E402,F401
 import rows_input  # noqa: E402,F401
 import rows_lifecycle  # noqa: E402,F401
+import rows_memory  # noqa: E402,F401
 import rows_numbers  # noqa: E402,F401
 import rows_overload  # noqa: E402,F401
 import rows_soak  # noqa: E402,F401
