@@ -7,6 +7,8 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,28 +21,29 @@
 static json_t *foreign(const pil_json *v) { return (json_t *)(uintptr_t)v; }
 static const pil_json *ours(const json_t *v) { return (const pil_json *)v; }
 
-/* Offset of the bracket that exceeds the depth, or n; *values becomes an upper bound of the number of values. What is
- * inside strings does not count. */
-static size_t scan_depth(const char *s, size_t n, size_t max_depth, size_t *values) {
-    size_t depth = 0;
+/* Offset of the bracket that exceeds the depth, or n; *values becomes an upper bound of the number of values, *longest
+ * of the bytes of a token. What is inside strings does not count. */
+static size_t scan_depth(const char *s, size_t n, size_t max_depth, size_t *values, size_t *longest) {
+    size_t depth = 0, start = 0;
     *values = 1;
+    *longest = 0;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = s[i];
         if (in_string) {
             if (c == '\\') i++;
             else if (c == '"') in_string = false;
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == ',' || c == ':') {
-            ++*values;
-        } else if (c == '[' || c == '{') {
-            ++*values;
-            if (++depth > max_depth) return i;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
+            continue;
         }
+        if (!memchr("\",:[]{}", c, 7)) continue;
+        if (i - start > *longest) *longest = i - start;
+        start = i;
+        in_string = c == '"';
+        *values += c == ',' || c == ':' || c == '[' || c == '{';
+        if ((c == '[' || c == '{') && ++depth > max_depth) return i;
+        if ((c == ']' || c == '}') && depth > 0) depth--;
     }
+    if (n - start > *longest) *longest = n - start;
     return n;
 }
 
@@ -179,10 +182,69 @@ pillion_status pil_json_parse(pil_json **out, const char *bytes, size_t n, size_
     return pil_json_parse_limited(out, bytes, n, SIZE_MAX, offset, err);
 }
 
+/* ── When memory ends while jansson parses ──────────────────────────────────────────────────────────────────────
+ * jansson (2.14) passes over a failed growth of its token buffer and then reads beyond it, and calls other failures a
+ * syntax error. So its allocations are noted, the first that fails is served from a spare block, and the input ends at
+ * the next kilobyte. The block has room for that: the token buffer once more, one table, and a kilobyte of values. */
+typedef struct spare {
+    char *block;
+    size_t bytes, used;
+    bool ran_out;
+} spare;
+
+static _Thread_local spare reserve;
+
+static void *careful_malloc(size_t n) {
+    void *p = malloc(n);
+    if (p) return p;
+    reserve.ran_out = true;
+    if (n > reserve.bytes - reserve.used) return NULL;
+    p = reserve.block + reserve.used;
+    n += -n % alignof(max_align_t);
+    reserve.used = n < reserve.bytes - reserve.used ? reserve.used + n : reserve.bytes;
+    return p;
+}
+
+static void careful_free(void *p) {
+    if ((uintptr_t)p - (uintptr_t)reserve.block >= reserve.bytes) free(p);
+}
+
+static void use_careful_malloc(void) { json_set_alloc_funcs(careful_malloc, careful_free); }
+
+static size_t next_bytes(void *out, size_t bytes, void *ud) {
+    scan *c = ud;
+    size_t n = c->n - c->at < bytes ? c->n - c->at : bytes;
+    if (reserve.ran_out) return SIZE_MAX;
+    memcpy(out, c->s + c->at, n);
+    c->at += n;
+    return n;
+}
+
+/* token_bytes: no token is longer. NULL with reserve.ran_out when there was not enough memory. */
+static json_t *load(const char *bytes, size_t n, size_t token_bytes, json_error_t *e) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, use_careful_malloc);
+    reserve = (spare){.bytes = 10 * token_bytes + 128 * PIL_KIB};
+    reserve.block = malloc(reserve.bytes);
+    size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
+    json_t *root = NULL;
+    if (reserve.block) {
+        root = json_load_callback(next_bytes, &(scan){.s = bytes, .n = n}, flags, e);
+        if (!root && json_error_code(e) == json_error_numeric_overflow)
+            root = json_load_callback(next_bytes, &(scan){.s = bytes, .n = n}, flags | JSON_DECODE_INT_AS_REAL, e);
+        if (reserve.ran_out) json_decref(root);
+        if (reserve.ran_out) root = NULL;
+    }
+    bool ran_out = reserve.ran_out || !reserve.block;
+    free(reserve.block);
+    reserve = (spare){.ran_out = ran_out};
+    return root;
+}
+
 pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t n, size_t values_max, size_t *offset,
                                       pillion_error *err) {
     *out = NULL;
-    size_t values, at = scan_depth(bytes, n, PIL_LIMIT_JSON_DEPTH, &values);
+    size_t values, token_bytes, at = scan_depth(bytes, n, PIL_LIMIT_JSON_DEPTH, &values, &token_bytes);
     if (at < n) {
         if (offset) *offset = at;
         return pil_err_set(err, PILLION_E_FORMAT, "nested deeper than %d levels", PIL_LIMIT_JSON_DEPTH);
@@ -194,13 +256,10 @@ pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t 
         if (offset) *offset = at;
         return pil_err_set(err, PILLION_E_FORMAT, "invalid UTF-8");
     }
-    size_t flags = JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
     json_error_t e;
-    json_t *root = json_loadb(bytes, n, flags, &e);
-    if (!root && json_error_code(&e) == json_error_numeric_overflow)
-        root = json_loadb(bytes, n, flags | JSON_DECODE_INT_AS_REAL, &e);
+    json_t *root = load(bytes, n, token_bytes, &e);
+    if (!root && reserve.ran_out) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     if (!root) {
-        if (json_error_code(&e) == json_error_out_of_memory) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
         cut_echo(e.text);
         if (offset) {
             *offset = json_error_code(&e) == json_error_duplicate_key ? n : find_error(bytes, n);
@@ -381,6 +440,7 @@ static int put_chunk(const char *bytes, size_t n, void *ud) { return pil_buf_app
 
 pillion_status pil_json_put(pil_buf *b, const pil_json *v) {
     if (!v) return pil_buf_puts(b, "null");
-    json_dump_callback(foreign(v), put_chunk, b, JSON_COMPACT | JSON_ENCODE_ANY);
+    int failed = json_dump_callback(foreign(v), put_chunk, b, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (failed && !b->failed) b->failed = PILLION_E_NOMEM; /* jansson's own memory: half a value may be written */
     return b->failed;
 }
