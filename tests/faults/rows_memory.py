@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import watch
-from harness import BIN, SLOW, Skip, environment, row
+from harness import BIN, SLOW, Skip, environment, row, side_by_side
 from ledger import Wire, split_vectors
 
 LIBRARY = Path(os.environ.get("PILLION_ALLOC_FAIL_LIB", Path(BIN).parent / "tests/libpil_alloc_fail.so"))
@@ -75,13 +75,24 @@ def ask(server, kind, timeout):
         return 0, f"{type(e).__name__}: {e}"
 
 
+def same_meaning(kind, status, answer, usual):
+    """Whether an answer that was made with too little memory is a good one: its texts may have an error, and what a
+    client sent may not be repeated to it."""
+    if kind == "partial" and status == 200:
+        return None in split_vectors(answer)
+    if kind == "invalid" and status == 422:
+        found, wanted = ([(d["type"], d["loc"]) for d in json.loads(a)["detail"]] for a in (answer, usual))
+        return found == wanted
+    return False
+
+
 def chosen(run, calls):
     """Which n: all of them by night, a sample in the commit tier."""
     all_n = list(range(1, calls + 1))
     return all_n if run.tier != "commit" else sorted(run.random.sample(all_n, min(len(all_n), run.count(25, 0))))
 
 
-@row("W12", "CN", "the n-th allocation fails in the server, in each kind of request: it answers or closes, and lives on")
+@row("W12", "CN", "the n-th allocation fails in the server, in each kind of request: it answers or closes and lives on")
 def w12_server(run):
     count = Countdown(run)
     with run.serve(env=count.env()) as s:
@@ -103,14 +114,15 @@ def w12_server(run):
                 run.check(status >= 0, f"{kind}: allocation {n} failed, and nobody answers")
                 silent += status == 0
                 if (status, answer) != usual[kind] and status not in (0, 500, 503, 507):
-                    if not (kind == "partial" and status == 200 and split_vectors(answer)):
-                        odd.append(f"{kind} {n}: {status} {answer[:80]!r}")
+                    if not same_meaning(kind, status, answer, usual[kind][1]):
+                        odd.append(f"{kind} {n}: {status} {answer[:400]!r}")
                 s.wait(lambda: ask(s, kind, 30) == usual[kind], 30, 0.05)
                 run.check(ask(s, kind, 30) == usual[kind], f"{kind}: after allocation {n} the next one fails")
         run.check(not odd, "; ".join(odd[:5]))
         run.figure("tried", tried)
         run.figure("closed", silent)
-        for n in chosen(run, 40 if run.tier == "commit" else 200):  # while a worker is replaced
+        for n in chosen(run, 200)[::4 if run.tier == "commit" else 1]:  # while a worker is replaced
+            side_by_side([lambda: ask(s, "embed", 30)] * 8)  # one that was of use is replaced at once
             count.arm(n)
             s.kills += 1
             os.kill(s.workers()[0], signal.SIGKILL)
@@ -148,10 +160,14 @@ def w12_start(run):
     calls = []
     start(0)
     total = calls[0]
-    ends = {"served": 0, "ended": 0}
+    ends = {"served": 0, "ended": 0, "aborted": 0}
     for n in chosen(run, total):
         status, serves, said = start(n)
-        ends["served" if serves else "ended"] += 1
+        aborted = status == -signal.SIGABRT and not said  # libuv does so without memory for its first descriptors
+        ends["aborted" if aborted else "served" if serves else "ended"] += 1
+        if aborted:
+            run.check(ends["aborted"] <= 2, f"allocation {n} of {total}: aborted for the third time")
+            continue
         run.check(status >= 0, f"allocation {n} of {total}: signal {-status}: {said[-300:]!r}")
         run.check(serves or status > 0 and said.strip(), f"allocation {n} of {total}: status {status}, {said!r}")
     for name, n in ends.items():
