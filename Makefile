@@ -36,7 +36,7 @@ test-models: all ## compare vectors of four real models with committed reference
 	@tools/test_models.sh $(BUILD)
 
 test-tokenizers: all ## compare token ids with the tokenizers package on some 20,000 real lines
-	@tools/test_tokenizers.sh $(BUILD)
+	@tools/test_tokenizers.sh $(BUILD) $(ARGS)
 
 test-reference: all ## compare vectors with a live sentence-transformers (5 GB to fetch)
 	@tools/test_models.sh $(BUILD) --live

@@ -128,7 +128,9 @@ static pillion_status map(const pil_tokenizer *t, pil_token_scratch *s, const pi
 static pillion_status map_gap(const pil_tokenizer *t, pil_token_scratch *s, const pil_tok_step *step, pil_buf *out,
                               pil_tok_gap *gap) {
     size_t aligned = 0;
-    if (t->needs_origin && gap->origin > 0) { /* what the aligned bytes become by themselves */
+    if (t->needs_origin && step->kind == PIL_TOK_N_PRECOMPILED) {
+        aligned = pil_charsmap_aligned(t, gap->s, gap->n, gap->origin);
+    } else if (t->needs_origin && gap->origin > 0) { /* what the aligned bytes become by themselves */
         pillion_status st = map(t, s, step, out, gap->s, gap->origin);
         if (st) return st;
         aligned = out->len;

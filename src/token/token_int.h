@@ -234,6 +234,8 @@ pillion_status pil_bert_normalize(const pil_tokenizer *t, pil_token_scratch *s, 
 /* Fills t->charsmap_plain. */
 void pil_charsmap_prepare(pil_tokenizer *t);
 pillion_status pil_charsmap_normalize(const pil_tokenizer *t, pil_buf *out, const char *in, size_t n);
+/* How many leading bytes of what that makes of in[0, n) are aligned with in[0, origin). */
+size_t pil_charsmap_aligned(const pil_tokenizer *t, const char *in, size_t n, size_t origin);
 
 /* Splits a gap into pieces and hands each to the model, which appends ids to the scratch. */
 void pil_pretokenize(const pil_tokenizer *t, pil_token_scratch *s, const pil_tok_gap *gap);

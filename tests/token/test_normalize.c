@@ -76,6 +76,18 @@ static void a_mapped_letter_loses_its_mark_in_a_short_cluster_only(void **state)
     assert_becomes(CHARSMAP, NULL, "\u0600" "A\u0301", "\u0600" "bc\u0301"); /* a cluster that starts with no key */
 }
 
+/* "bc" for "A" comes from byte 0 as a whole; for a letter and its mark, "c" comes from the mark. */
+static void a_replaced_cluster_is_aligned_character_by_character(void **state) {
+    (void)state;
+    static const char normalizer[] = "{`type`:`Sequence`,`normalizers`:[" CHARSMAP
+                                     ",{`type`:`Replace`,`pattern`:{`String`:`b`},`content`:` `}]}";
+    static const char first[] = "{`type`:`Sequence`,`pretokenizers`:[{`type`:`WhitespaceSplit`},{`type`:`Metaspace`,"
+                                "`replacement`:`_`,`prepend_scheme`:`first`,`split`:true}]}";
+    assert_becomes(normalizer, first, "A", "_c");
+    assert_becomes(normalizer, first, "A\u0301", "c");
+    assert_becomes(normalizer, first, "A\u0301\u0302\u0303", "_c\u0301\u0302\u0303");
+}
+
 static void normal_forms_and_lowercase_work_in_sequence(void **state) {
     (void)state;
     assert_becomes("{`type`:`Sequence`,`normalizers`:[{`type`:`NFKD`},{`type`:`StripAccents`},"
@@ -115,6 +127,7 @@ int main(void) {
         cmocka_unit_test(replacing_takes_the_leftmost_match_each_time),
         cmocka_unit_test(stripping_takes_all_white_space_of_a_side),
         cmocka_unit_test(a_mapped_letter_loses_its_mark_in_a_short_cluster_only),
+        cmocka_unit_test(a_replaced_cluster_is_aligned_character_by_character),
         cmocka_unit_test(normal_forms_and_lowercase_work_in_sequence),
         cmocka_unit_test(text_that_grows_beyond_all_measure_is_refused),
     };
