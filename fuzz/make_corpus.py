@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the targets json, safetensors and compiled into corpus/. The same on every run; inputs that were
-findings once are kept beside them by hand, under names that say what they found."""
+"""Writes the seeds of the targets into corpus/, but for those of the tokenizers. The same on every run; inputs that
+were findings once are kept beside them by hand, under names that say what they found."""
 import json
 import struct
 from pathlib import Path
@@ -129,3 +129,60 @@ FRAMES = {
 }
 for name, data in FRAMES.items():
     put("frame", name, data)
+
+TEXTS = {
+    "plain": (10, 3, 5, "a plain text, of several words,\n\tand lines"),
+    "widths": (3, 1, 200, "a\u00e9\u20ac\U0001f426 \u07ff\u0800\uffff\U00010000\U0010ffff"),
+    "spaces": (1, 30, 9, " \u00a0\u3000\u2028 a\u200b\u0085b \r\n"),
+    "marks": (2, 2, 2, "e\u0301\u0323\u0301 \u1112\u1161\u11ab \u202eabc\u202c"),
+    "quotes": (7, 0, 0, 'a "quoted" \\ text \x01\x7f with what must be escaped'),
+    "no-size": (0, 0, 1, "a"),
+    "nothing": (1, 1, 1, ""),
+}
+for name, (n_points, overlap, count, text) in TEXTS.items():
+    put("text", name, bytes([n_points, overlap, count]) + text.encode())
+put("text", "invalid", bytes([5, 1, 9]) + b"a\xc0\x80b\xed\xa0\x80c\xf4\x90\x80\x80d\xe2\x82e\xff\xf0\x9f\x90")
+
+NETWORK = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+           "intermediate_size": 64, "vocab_size": 120, "max_position_embeddings": 64, "type_vocab_size": 2,
+           "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 1, "relative_attention_num_buckets": 32}
+CONFIGS = {
+    "hugging-face": NETWORK,
+    "no-heads": {**NETWORK, "num_attention_heads": 0},
+    "strings": {**NETWORK, "hidden_size": "32", "layer_norm_eps": "1"},
+    "huge": {**NETWORK, "vocab_size": 2**63, "max_position_embeddings": 1e300},
+    "odd": {**NETWORK, "hidden_size": 33, "hidden_act": 7, "is_decoder": True, "pad_token_id": -1},
+    "compiled": {"name": "m", "family": "bert", "hidden": 32, "layers": 2, "heads": 4, "ffn": 64, "vocab": 120,
+                 "positions": 64, "types": 2, "norm_eps": 1e-12, "activation": "gelu", "position": "absolute",
+                 "position_offset": 0, "relative_bias": False, "max_tokens": 48, "pooling": ["mean"],
+                 "pool_prompt": True, "dense": [{"in": 32, "out": 8, "bias": True, "activation": "tanh"}],
+                 "normalize": True, "prompts": [{"name": "query", "text": "query: "}], "default_prompt": 0},
+}
+for name, value in CONFIGS.items():
+    put("config", name, json.dumps(value).encode())
+
+OPTIONS = {
+    "file": "# a comment\ntext = a value\nnumber=12\n\nchoice = two\nlist = a, b,c\nflag = yes\nother=off\n",
+    "arguments": "\0-n\0004999\0--list=a\0-lb\0-fo\0one\0--\0--two\0",
+    "both": "number = 5\nnumber = 6\n\0-n7\0--choice\0three\0",
+    "wrong-number": "number = 99999999999999999999\n\0",
+    "wrong-names": "nosuch = 1\nconfig = other\n = \n\0--nosuch\0",
+    "no-value": "text\n\0-n\0",
+    "long": "text = " + "x" * 3000 + "\n\0-t" + "y" * 500 + "\0",
+    "help": "\0-h\0",
+}
+for name, text in OPTIONS.items():
+    put("options", name, text.encode())
+
+RECORDED = {
+    "array": '["a","b",""]',
+    "wrapped": '{"batch":7,"request":{"model":"m","input":["a",{"text":"b"},{"content":"c"}]}}',
+    "batches": '{"batches":[["a"],{"texts":["b","c"]},"d"]}',
+    "lines": '{"text":"a"}\n"b"\n\n["c"]\r\n{"inputs":["d"]}',
+    "mixed": '["a",["b"],"c",1]',
+    "cut": '["a"]\n["b"',
+    "mark": '\ufeff{"chunks":["a"]}',
+    "nothing": '[[],{}]',
+}
+for name, text in RECORDED.items():
+    put("recorded", name, text.encode())
