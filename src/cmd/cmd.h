@@ -12,7 +12,7 @@
     X(NOT_FOUND, 3, "a model or a file does not exist")                                              \
     X(MODEL, 4, "a model is malformed, damaged or not supported")                                    \
     X(INPUT, 5, "a text was refused: invalid UTF-8, malformed JSON, or over a limit")                \
-    X(IN_USE, 98, "serve: somebody else listens on that address")                                    \
+    X(IN_USE, 98, "serve: somebody else listens on that address, or uses that handshake file")       \
     X(INTERRUPTED, 130, "interrupted by Ctrl-C: no partial output file is left")
 
 typedef enum pil_exit {

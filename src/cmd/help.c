@@ -23,6 +23,7 @@ static const struct {
     const char *name, *meaning;
 } environment[] = {
     {"XDG_CACHE_HOME", "compiled models are kept in $XDG_CACHE_HOME/pillion (without it: ~/.cache/pillion)"},
+    {"PILLION_TOKEN", "the token that clients of 'pillion serve' must present, in place of --token-file"},
     {"PILLION_CPU", "use at most the instructions of this tier: ref, avx2, avx512 or neon; for tests and comparisons"},
 };
 

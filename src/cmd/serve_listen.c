@@ -264,8 +264,11 @@ static void given(void *ud) {
     pil_serve_stop(s, pil_serve_drain_ms(s));
 }
 
+/* In its last moments it may have written the handshake file. */
 static void failed(void *ud) {
-    (void)ud;
+    pil_serve *s = ud;
+    pillion_error err = {0};
+    if (write_handshake(s, &err)) pil_log(PIL_LOG_ERROR, "no handshake", "reason=\"%s\"", err.text);
     pil_log(PIL_LOG_ERROR, "the successor ended before it was ready", "serving=on");
 }
 
@@ -371,12 +374,10 @@ static pillion_status open_handshake(pil_serve *s, pillion_error *err) {
 }
 
 /* All sockets are open: whoever should know is told. */
-static pillion_status announce(pil_serve *s, pillion_error *err) {
-    offer(s);
-    pillion_status st = write_handshake(s, err);
+static void announce(pil_serve *s) {
     const pil_listener *l;
-    for (size_t i = 0; !st && (l = pil_server_listener(s->server, i)); i++) say_address(s, l, i == 0);
-    return st;
+    offer(s);
+    for (size_t i = 0; (l = pil_server_listener(s->server, i)); i++) say_address(s, l, i == 0);
 }
 
 pillion_status pil_serve_listen(pil_serve *s, pillion_error *err) {
@@ -388,7 +389,9 @@ pillion_status pil_serve_listen(pil_serve *s, pillion_error *err) {
         if (!st && !is_inherited(s, &p)) st = open_place(s, &p, err);
     }
     if (st || s->link >= 0) return st; /* with a predecessor the rest waits until we are ready */
-    return announce(s, err);
+    st = write_handshake(s, err);
+    if (!st) announce(s);
+    return st;
 }
 
 /* On failure the old server goes on: the sockets and the handshake file are its own. */
@@ -400,13 +403,15 @@ static pillion_status replace_old(pil_serve *s, pillion_error *err) {
         s->inherited.listeners[i] = -1;
     }
     if (!st) st = open_handshake(s, err);
+    if (!st) st = write_handshake(s, err);
     if (st) return st;
     s->handed_over = false;
     pil_handover_confirm(s->link);
     s->link = -1;
     pil_inheritance_close(&s->inherited);
     pil_log(PIL_LOG_INFO, "took over", "from_pid=%d", s->inherited.pid);
-    return announce(s, err);
+    announce(s);
+    return PILLION_OK;
 }
 
 pillion_status pil_serve_ready(pil_serve *s, pillion_error *err) {

@@ -16,6 +16,7 @@ STARTER = ("import subprocess,sys,time\nnone=subprocess.DEVNULL\n"
 
 COVERED.update(
     L4="tests/http/test_service.py InUse (who holds an address), tests/http/test_lifecycle.py (one that was just left)",
+    L7="tests/http/test_clock.py",
     L11="tests/http/test_service.py Broken, OtherUser, Handshake",
     X5="tests/http/test_service.py OtherUser, tests/http/test_upgrade.py (another user gets nothing)",
     X6="tests/http/test_service.py Token",

@@ -2,6 +2,7 @@
 tests/faults does it more often."""
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -197,6 +198,24 @@ class Replace(Case):
                 self.assertEqual((self.dir / "h.json.lock").read_text(), str(new.process.pid))
                 self.assertEqual(new.stop()[0], 0)
                 self.assertEqual(list(self.dir.iterdir()), [])
+
+    def test_a_successor_that_cannot_say_where_it_is_changes_nothing(self):
+        def write_nothing():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+        file = self.dir / "h.json"
+        with Server("--handshake", file, "--log-level", "info") as old:
+            before = file.read_text()
+            with Server("--replace", "--handshake", file, ready=False, listen=("--port", str(old.address[1])),
+                        preexec_fn=write_nothing) as new:
+                self.assertEqual(new.process.wait(60 * SLOW), 1)
+            self.assertTrue(Server.wait(lambda: "the successor ended before it was ready" in old.stderr(), 30 * SLOW))
+            self.assertEqual(file.read_text(), before)
+            self.assertEqual(len(old.embed(["x"])), 1)
+            with self.successor(old, "--handshake", file) as new:
+                self.ends(old)
+                self.assertEqual(json.loads(file.read_text())["pid"], new.process.pid)
 
     def test_without_a_predecessor_it_is_a_start_like_any_other(self):
         with socket.socket() as free:
