@@ -314,6 +314,21 @@ static void take_cancelled(pil_sched *s, pil_slot *w, pil_work *b) {
     if (!explained) pil_sched_lied(s, b->public.slot, "cancelled what nobody cancelled");
 }
 
+/* A batch without an answer: its texts alone, unless it is not about them. */
+static void refuse(pil_sched *s, pil_work *b, pillion_status status) {
+    if (b->public.n > 1 && status != PILLION_E_ARG && status != PILLION_E_UNSUPPORTED) {
+        give_back_batch(s, b, true);
+        return;
+    }
+    for (size_t i = 0; i < b->public.n; i++) {
+        pil_task *t = b->tasks[i];
+        if (!t) continue;
+        pil_batch_forget_task(s, t);
+        pil_job_progress(s, t->job);
+        pil_job_task_status(s, t, status);
+    }
+}
+
 void pil_sched_refused(pil_sched *s, uint32_t slot, pillion_status status) {
     assert(slot < s->n_slots);
     pil_slot *w = &s->slots[slot];
@@ -332,16 +347,20 @@ void pil_sched_refused(pil_sched *s, uint32_t slot, pillion_status status) {
         return;
     }
     pil_fleet_answered(s, w);
-    if (b->public.n > 1 && status != PILLION_E_ARG && status != PILLION_E_UNSUPPORTED) {
-        give_back_batch(s, b, true);
-        return;
-    }
-    for (size_t i = 0; i < b->public.n; i++) {
-        pil_task *t = b->tasks[i];
-        if (!t) continue;
-        pil_batch_forget_task(s, t);
-        pil_job_progress(s, t->job);
-        pil_job_task_status(s, t, status);
+    refuse(s, b, status);
+}
+
+void pil_sched_unsent(pil_sched *s, uint32_t slot, pillion_status status) {
+    assert(slot < s->n_slots && s->slots[slot].n_out > 0);
+    pil_slot *w = &s->slots[slot];
+    pil_work *b = w->out[--w->n_out];
+    b->used = false;
+    s->n_out--;
+    if (b->canary) {
+        w->canary_out = false;
+        pil_fleet_canary_answered(s, w, NULL);
+    } else {
+        refuse(s, b, status);
     }
 }
 

@@ -9,8 +9,8 @@
  *             Only deaths before the first answered batch wait (0.1 s doubling to 10 s, with jitter) and count: five
  *             within 30 s open the breaker. While it is open one worker is tried every 10 s; it closes when that one
  *             has answered a batch, or when one is ready and the last 30 s were calm.
- * Outside:    an unexplained SIGKILL says nothing about our workers: it waits at most 1 s and counts only as one of
- *             sixteen in a row with no worker proven in between.
+ * Outside:    an unexplained SIGKILL says nothing about our workers. It never counts; the second one in a slot in which
+ *             no worker has proven itself since the first waits 0.1 s.
  * Canary:     one text whose vector never changes. The first vector is the reference, every other must have its bits.
  *             A reference that only one worker ever gave does not survive a contradiction: both are replaced.
  * Memory:     a worker above the soft cap, or with three strikes for wrong numbers, is replaced between two batches,
@@ -26,10 +26,8 @@
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 10000
-#define BACKOFF_OUTSIDE_MAX_MS 1000
 #define BUDGET_MS 30000
 #define PROBE_MS 10000
-#define OUTSIDE_MAX 16
 #define NUMERIC_STRIKES_MAX 3
 
 /* ── State of a slot ────────────────────────────────────────────────────────────────────────────────────────── */
@@ -87,7 +85,6 @@ static void open_breaker(pil_sched *s, const char *why) {
 
 static void close_breaker(pil_sched *s) {
     s->breaker.open = false;
-    s->breaker.outside = 0;
     if (!s->gave_up) s->reason[0] = '\0';
 }
 
@@ -100,9 +97,9 @@ static void count_death(pil_sched *s, const char *why) {
     if (!is_calm(s)) open_breaker(s, why);
 }
 
-static void set_pause(pil_sched *s, pil_slot *w, uint32_t most_ms) {
+static void set_pause(pil_sched *s, pil_slot *w) {
     w->backoff_ms = w->backoff_ms ? 2 * w->backoff_ms : BACKOFF_MIN_MS;
-    if (w->backoff_ms > most_ms) w->backoff_ms = most_ms;
+    if (w->backoff_ms > BACKOFF_MAX_MS) w->backoff_ms = BACKOFF_MAX_MS;
     uint64_t jitter = next_random(s) % (w->backoff_ms / 2 + 1); /* three quarters to five quarters of it */
     w->respawn_ms = s->now_ms + w->backoff_ms - w->backoff_ms / 4 + jitter;
 }
@@ -161,7 +158,7 @@ void pil_sched_progress(pil_sched *s, uint32_t slot, uint64_t counter, uint64_t 
 static void proven(pil_sched *s, pil_slot *w) {
     s->count.proof_ms = s->clock_ms;
     w->canary_due_ms = s->now_ms + s->opt.canary_ms;
-    s->breaker.outside = 0;
+    w->was_killed = false;
     if (w->state == PIL_SLOT_PROVING) set_state(s, w, PIL_SLOT_READY);
     if (s->breaker.open && is_calm(s)) close_breaker(s);
 }
@@ -222,6 +219,7 @@ static void spawn(pil_sched *s, pil_slot *w) {
                     .moved_ms = s->now_ms,
                     .backoff_ms = w->backoff_ms,
                     .last_short = w->last_short,
+                    .was_killed = w->was_killed,
                     .was_spawned = true};
     set_state(s, w, PIL_SLOT_STARTING);
 }
@@ -282,7 +280,7 @@ void pil_sched_spawn_failed(pil_sched *s, uint32_t slot, const char *why) {
     assert(w->state == PIL_SLOT_STARTING || w->state == PIL_SLOT_ENDING);
     set_state(s, w, PIL_SLOT_ABSENT);
     s->count.deaths++;
-    set_pause(s, w, BACKOFF_MAX_MS);
+    set_pause(s, w);
     count_death(s, why);
     end_if_nobody_comes(s);
 }
@@ -330,10 +328,10 @@ void pil_sched_ended(pil_sched *s, uint32_t slot, pil_end how, const char *why) 
     if (!v.expected) {
         s->count.deaths++;
         if (v.outside && !answered) {
-            set_pause(s, w, BACKOFF_OUTSIDE_MAX_MS);
-            if (++s->breaker.outside >= OUTSIDE_MAX) open_breaker(s, "workers are killed from outside");
+            w->respawn_ms += w->was_killed ? BACKOFF_MIN_MS : 0;
+            w->was_killed = true;
         } else if (!answered && !v.strike) {
-            set_pause(s, w, BACKOFF_MAX_MS);
+            set_pause(s, w);
             count_death(s, w->why[0] ? w->why : w->kill_why ? w->kill_why : why);
         }
     }

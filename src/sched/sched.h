@@ -178,6 +178,9 @@ void pil_sched_answered(pil_sched *s, uint32_t slot, pil_answer *answer);
 /* That batch failed as a whole, in words that keep to the format. E_CANCELLED of a batch that somebody waits for: it
  * is done again. E_ARG, E_UNSUPPORTED: its texts get that status. Else each of them is tried alone first. */
 void pil_sched_refused(pil_sched *s, uint32_t slot, pillion_status status);
+/* The batch of the last SEND to that slot never left us: it was too large for a frame, or memory was exhausted. As if
+ * refused. */
+void pil_sched_unsent(pil_sched *s, uint32_t slot, pillion_status status);
 /* It broke the format or otherwise cannot be believed: KILL follows, its texts are tried again elsewhere. */
 void pil_sched_lied(pil_sched *s, uint32_t slot, const char *why);
 
@@ -185,7 +188,7 @@ typedef enum pil_end {
     PIL_END_EXIT,    /* it exited with status 0 */
     PIL_END_CRASH,   /* a signal of its own (SEGV, ABRT, BUS, FPE, ILL, SYS, TRAP), or an exit status that is not 0 */
     PIL_END_OOM,     /* killed for want of memory */
-    PIL_END_OUTSIDE, /* KILL, TERM and the like that nobody here sent */
+    PIL_END_OUTSIDE, /* KILL, TERM and the like that nobody here sent; or a channel that broke */
 } pil_end;
 /* The process is gone and its stream is read to the end. After a KILL of ours `how` does not matter. */
 void pil_sched_ended(pil_sched *s, uint32_t slot, pil_end how, const char *why);

@@ -164,13 +164,13 @@ struct pil_slot {
     bool retire;              /* takes no more work; RETIRE when it is empty */
     bool kill_due;            /* a KILL to be given */
     bool was_spawned, last_short;
+    bool was_killed; /* from outside, and no worker of this slot has proven itself since */
 };
 
 typedef struct pil_breaker {
     uint64_t deaths_ms[5]; /* ring of the last counted deaths */
     size_t n_deaths, next_death;
     uint64_t opened_ms, probe_ms;
-    uint32_t outside; /* unexplained kills in a row, no worker proven between */
     bool open;
 } pil_breaker;
 
