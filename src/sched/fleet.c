@@ -298,7 +298,9 @@ static verdict judge(const pil_slot *w, pil_end how) {
     verdict v = {0};
     bool at_work = w->n_out > 0 && !w->out[0]->canary;
     bool same_batch = at_work && w->kill_batch == w->out[0]->public.id; /* its answer may have come after the kill */
-    switch (w->cause) {
+    bool unkilled = w->kill_due && w->cause != PIL_CAUSE_LIED && w->cause != PIL_CAUSE_FAILED &&
+                    w->cause != PIL_CAUSE_RETIRED; /* it died before our KILL was given: of something else */
+    switch (unkilled ? PIL_CAUSE_NONE : w->cause) {
     case PIL_CAUSE_NONE:
         v.strike = at_work && (how == PIL_END_CRASH || how == PIL_END_OOM);
         v.lost = at_work && how == PIL_END_EXIT;

@@ -101,7 +101,7 @@ typedef struct sim {
     uint8_t poison[CONTENTS];  /* 1 crashes, 2 hangs */
     uint8_t hits[CONTENTS];    /* charged deaths under it */
     uint8_t nans[CONTENTS], refusals[CONTENTS];
-    uint32_t deaths, company, lies, counted, failed_said;
+    uint32_t deaths, company, lies, early, counted, failed_said;
     uint64_t counted_ms[256];
     uint64_t steps;
 } sim;
@@ -187,6 +187,7 @@ static void note_death(sim *m, uint32_t slot) {
     m->lies += w->told_lie || w->end == PIL_END_EXIT;
     w->counted = !w->answered && !charged && (w->end != PIL_END_OUTSIDE || w->killed);
     w->died_ms = m->now;
+    m->early += !charged && (w->end != PIL_END_OUTSIDE || w->killed); /* its last answer may not have been believed */
     if (w->counted) m->counted_ms[m->counted++ % 256] = m->now - m->skipped;
     /* The budget: five open the breaker; those on their way then may die as well; then one each 10 s. A breaker that
      * closes because its probe has answered a batch lets all slots start once more. */
@@ -416,7 +417,7 @@ static void submit(sim *m, client_job *c) {
     if (!st) return;
     c->state = 2;
     bool justified = st == PILLION_E_LIMIT || m->drained;
-    if (st == PILLION_E_UNAVAILABLE) justified |= m->counted >= 5 || m->failed_said;
+    if (st == PILLION_E_UNAVAILABLE) justified |= m->early >= 5 || m->failed_said;
     CHECK(m, justified && err.text[0], "refused with %d: %s", st, err.text);
 }
 
@@ -458,7 +459,7 @@ static void take_finished(sim *m) {
         CHECK(m, age <= m->opt.total_ms + 1, "a job of %" PRIu64 " ms", age);
         if (pil_job_ended(j) == PIL_JOB_EXPIRED) CHECK(m, age >= m->opt.hold_ms, "expired after %" PRIu64 " ms", age);
         if (pil_job_ended(j) == PIL_JOB_UNAVAILABLE)
-            CHECK(m, m->counted >= 5 || m->failed_said, "unavailable after %u deaths", m->counted);
+            CHECK(m, m->early >= 5 || m->failed_said, "unavailable after %u deaths", m->early);
         for (size_t i = 0; i < c->n; i++) check_item(m, c, i, age);
     }
 }
