@@ -366,8 +366,8 @@ static void choose_retiring(pil_sched *s) {
     bool all = is_over(s), one = false;
     for (uint32_t i = 0; i < s->n_slots && !all; i++) {
         const pil_slot *w = &s->slots[i];
-        one |= w->state == PIL_SLOT_STARTING || w->state == PIL_SLOT_PROVING ||
-               (w->retire && w->state != PIL_SLOT_ABSENT);
+        if (w->state == PIL_SLOT_ABSENT) one |= !s->breaker.open;
+        else one |= w->state == PIL_SLOT_STARTING || w->state == PIL_SLOT_PROVING || w->retire;
     }
     for (uint32_t i = 0; i < s->n_slots; i++) {
         pil_slot *w = &s->slots[i];

@@ -197,7 +197,7 @@ void pil_sched_set_model(pil_sched *s, const char *digest, uint32_t text_tokens_
 
 /* ── End ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Takes every trace of a job out of the queue and the batches: linear in the retries and in what it has with workers. */
+/* Takes every trace of a job out of the queue and the batches: linear in its own texts and in the retries. */
 static void detach(pil_sched *s, pil_job *j) {
     pil_share_leave_ring(j);
     for (pil_task *t; (t = pil_job_next_task(j)); j->next_task++) {

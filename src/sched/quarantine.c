@@ -5,7 +5,7 @@
  *             nothing and one with a few entries a pass over the bytes.
  * Bound:      max entries in a ring; all live equally long, so the oldest is both the first to expire and the one that
  *             leaves when the ring is full.
- * Tests:      tests/sched/test_quarantine.c. */
+ * Tests:      tests/sched/test_isolation.c. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>

@@ -130,10 +130,10 @@ const pillion_input *pil_batch_input(const pil_batch *batch, size_t i);
 
 typedef enum pil_action_kind {
     PIL_ACTION_NONE,
-    PIL_ACTION_SPAWN,   /* start a process in the (empty) slot; then report spawn_failed, or what it says and its end */
+    PIL_ACTION_SPAWN,   /* start a process in the (empty) slot; report spawn_failed, or what it says and its end */
     PIL_ACTION_SEND,    /* send it `batch`, which may also be a canary of our own */
-    PIL_ACTION_ABANDON, /* nobody waits for `batch`, which it is computing: set its cancel flag. It answers as always, or
-                           refuses with E_CANCELLED */
+    PIL_ACTION_ABANDON, /* nobody waits for `batch`, which it is computing: set its cancel flag. It answers as always,
+                           or refuses with E_CANCELLED */
     PIL_ACTION_RETIRE,  /* close its channel: it ends by itself. It has no batch */
     PIL_ACTION_KILL,    /* SIGKILL */
 } pil_action_kind;

@@ -71,7 +71,8 @@ struct pil_job {
     uint32_t deaths;          /* charged to this job alone */
     pil_answer **answers;     /* what items point into */
     size_t n_answers, answers_cap;
-    bool in_ring, is_suspect, is_finished; /* suspect: a worker died under it; it shares no batch with other jobs */
+    bool in_ring, has_turn, is_finished;
+    bool is_suspect; /* a worker died under it: it shares no batch with other jobs */
     pil_job_end end;
     void *ud;
 };
@@ -92,7 +93,7 @@ struct pil_client {
     pil_job_list ring; /* jobs with NEW tasks, in turn */
     size_t n_jobs;     /* unfinished */
     uint64_t tokens_waiting;
-    bool in_ring;
+    bool in_ring, has_turn;
 };
 
 typedef struct pil_client_list {

@@ -160,33 +160,36 @@ void pil_share_leave_ring(pil_job *j) {
     pil_client *c = j->client;
     if (!j->in_ring) return;
     ring_remove(&c->ring, j);
-    j->in_ring = false;
+    j->in_ring = j->has_turn = false;
     if (j->deficit > 0) j->deficit = 0;
     if (c->ring.first) return;
     client_remove(&j->share->ring, c);
-    c->in_ring = false;
+    c->in_ring = c->has_turn = false;
     if (c->deficit > 0) c->deficit = 0;
 }
 
 static void rotate_job(pil_client *c, pil_job *j) {
+    j->has_turn = false;
     ring_remove(&c->ring, j);
     ring_append(&c->ring, j);
 }
 
 static void rotate_client(pil_share *sh, pil_client *c) {
+    c->has_turn = false;
     client_remove(&sh->ring, c);
     client_append(&sh->ring, c);
 }
 
-/* One more quantum if the flow has no credit; true if it has some then. */
-static bool has_credit(int64_t *deficit, uint32_t quantum) {
-    if (*deficit <= 0) *deficit += quantum;
+/* A turn begins with one more quantum; true if the flow has credit then. */
+static bool has_credit(int64_t *deficit, bool *has_turn, uint32_t quantum) {
+    if (!*has_turn) *deficit += quantum;
+    *has_turn = true;
     return *deficit > 0;
 }
 
 pil_task *pil_share_next(pil_share *sh, uint32_t quantum) {
     for (pil_client *c; (c = sh->ring.first);) {
-        if (!has_credit(&c->deficit, quantum)) {
+        if (!has_credit(&c->deficit, &c->has_turn, quantum)) {
             rotate_client(sh, c);
             continue;
         }
@@ -196,7 +199,7 @@ pil_task *pil_share_next(pil_share *sh, uint32_t quantum) {
             pil_share_leave_ring(j);
             continue;
         }
-        if (has_credit(&j->deficit, quantum)) return t;
+        if (has_credit(&j->deficit, &j->has_turn, quantum)) return t;
         rotate_job(c, j);
     }
     return NULL;

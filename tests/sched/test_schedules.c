@@ -1,11 +1,11 @@
 /* test_schedules.c - random schedules of faults against the dispatcher, in virtual time with workers made of nothing.
  *
- * One schedule is a seed. From it follow the options, the jobs, which texts are poison, which faults there are and when:
- * workers that crash, hang, lie, compute NaN or a wrong canary, say FAILED, die before they are ready, are killed from
- * outside, grow, are paused one by one and released in random order; processes that cannot be started; clients that
- * leave; hours in which the whole tree was stopped. After each event everything that the dispatcher promises is checked;
- * at the end every text of every job must be answered once, with the vector of its own text or an error that the
- * injected faults justify, and nothing may be left.
+ * One schedule is a seed. From it follow the options, the jobs, which texts are poison, which faults there are and
+ * when: workers that crash, hang, lie, compute NaN or a wrong canary, say FAILED, die before they are ready, are killed
+ * from outside, grow, are paused one by one and released in random order; processes that cannot be started; clients
+ * that leave; hours in which the whole tree was stopped. After each event everything that the dispatcher promises is
+ * checked; at the end every text of every job must be answered once, with the vector of its own text or an error that
+ * the injected faults justify, and nothing may be left.
  *
  *     test_schedules              a million schedules, or as many as fit into the time below
  *     test_schedules N            N schedules (also: PILLION_SCHEDULES=N)
@@ -384,7 +384,8 @@ static void do_kill(sim *m, const pil_action *a) {
     CHECK(m, !m->just_jumped || !for_time, "worker %u killed (%s) because everything stood still", a->slot, a->why);
     tell(m, "worker %u killed: %s", a->slot, a->why);
     w->retiring |= strcmp(a->why, "stopping") == 0;
-    bool finishes = w->state == W_UP && w->n_out && !w->told_lie && !w->paused && w->plan == PLAN_ANSWER && chance(m, 25);
+    bool can_finish = w->state == W_UP && w->n_out && !w->told_lie && !w->paused && w->plan == PLAN_ANSWER;
+    bool finishes = can_finish && chance(m, 25);
     w->killed = true;
     w->canary_failed = strcmp(a->why, "canary failed") == 0;
     if (finishes) answer_batch(m, a->slot, false);
@@ -426,7 +427,8 @@ static void submit(sim *m, client_job *c) {
     pillion_error err = {0};
     c->state = 1;
     c->submitted_ms = m->now - m->skipped;
-    pillion_status st = pil_sched_submit(m->s, &c->job, c->client, PILLION_OP_EMBED, &c->options, c->inputs, c->n, c, &err);
+    pillion_status st =
+        pil_sched_submit(m->s, &c->job, c->client, PILLION_OP_EMBED, &c->options, c->inputs, c->n, c, &err);
     tell(m, "job %td of %zu texts: %d", c - m->jobs, c->n, st);
     if (!st) return;
     c->state = 2;
@@ -526,7 +528,7 @@ static void jump(sim *m) {
         if (m->jobs[i].cancel_ms != NEVER) m->jobs[i].cancel_ms += ms;
     }
     tell(m, "everything stands still for %" PRIu64 " ms", ms);
-    m->skipped += m->now - m->told_ms + ms; /* what passed since it was last told the time is not held against anybody */
+    m->skipped += m->now - m->told_ms + ms; /* and what passed since it was last told the time */
     m->now += ms;
     m->just_jumped = true;
 }
@@ -713,8 +715,9 @@ static void tell_totals(double seconds) {
            t->cancelled, t->refused, t->texts);
     for (int i = 0; i < 32; i++)
         if (t->statuses[i]) printf("  %-55s %" PRIu64 "\n", pillion_status_text((pillion_status)-i), t->statuses[i]);
-    printf("workers: %" PRIu64 " deaths, %" PRIu64 " kills, %" PRIu64 " retired, %" PRIu64 " canary failures; breaker opened %"
-           PRIu64 " times\n", t->deaths, t->load.kills, t->load.retired, t->load.canary_failures, t->load.breaker_opened);
+    printf("workers: %" PRIu64 " deaths, %" PRIu64 " kills, %" PRIu64 " retired, %" PRIu64
+           " canary failures; breaker opened %" PRIu64 " times\n",
+           t->deaths, t->load.kills, t->load.retired, t->load.canary_failures, t->load.breaker_opened);
     printf("texts retried %" PRIu64 ", for their numbers %" PRIu64 ", answered from quarantine %" PRIu64
            "; batches abandoned %" PRIu64 "\n", t->load.retries, t->load.numeric_retries, t->load.texts_quarantined,
            t->load.batches_abandoned);

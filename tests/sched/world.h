@@ -72,7 +72,8 @@ static inline int two_and_express(void **state) { return world_create(state, 2, 
 static inline pil_job *submit(world *w, size_t first, size_t n, void *ud) {
     pil_job *j;
     pillion_error err = {0};
-    assert_ok(pil_sched_submit(w->s, &j, w->client, PILLION_OP_EMBED, &w->options, &w->inputs[first], n, ud, &err), err);
+    const pillion_input *in = &w->inputs[first];
+    assert_ok(pil_sched_submit(w->s, &j, w->client, PILLION_OP_EMBED, &w->options, in, n, ud, &err), err);
     return j;
 }
 
@@ -124,7 +125,8 @@ static inline size_t answer_with(world *w, uint32_t slot, size_t bad) {
     for (size_t i = 0; i < n; i++) {
         const pillion_input *in = w->sent[slot][0][i];
         values[i] = in ? (float)(in - w->inputs) : w->slot[slot].canary;
-        a->items[i] = (pillion_item){.n_tokens = 10, .values = &values[i], .n_values = 1};
+        uint32_t n_tokens = in ? 2 + (uint32_t)in->text_bytes / 3 : 10; /* just as estimated */
+        a->items[i] = (pillion_item){.n_tokens = n_tokens, .values = &values[i], .n_values = 1};
         if (i == bad) a->items[i] = (pillion_item){.status = PILLION_E_NUMERIC};
     }
     forget_sent(w, slot);
@@ -190,13 +192,9 @@ static inline void advance(world *w, uint64_t ms) {
     pil_sched_advance(w->s, w->now);
 }
 
-/* Lets time pass as a driver would, second by second, doing what is asked for but sending nothing: for when no batch
- * can be sent. */
-static inline void pass(world *w, uint64_t ms) {
-    for (uint64_t until = w->now + ms; w->now < until;) {
-        advance(w, until - w->now < 1000 ? until - w->now : 1000);
-        assert_null(next(w));
-    }
+/* Lets time pass second by second, as it does for a driver with work. What is asked for meanwhile is left. */
+static inline void wait_ms(world *w, uint64_t ms) {
+    for (uint64_t until = w->now + ms; w->now < until;) advance(w, until - w->now < 1000 ? until - w->now : 1000);
 }
 
 /* Has a worker spawned, ready and proven. A batch of texts may be sent to others meanwhile only if none waits. */
