@@ -424,5 +424,4 @@ void pil_batch_give_back_all(pil_sched *s, pil_slot *w, bool strike, bool lost) 
         if (w->n_out == 0 && (strike || lost)) give_back_fatal(s, b, strike);
         else give_back_batch(s, b, false);
     }
-    w->canary_out = false;
 }

@@ -378,6 +378,19 @@ static void an_answer_to_nothing_is_a_lie(void **state) {
     assert_int_equal(w->slot[0].killed, 1);
 }
 
+static void a_refusal_of_nothing_is_a_lie(void **state) {
+    world *w = *state;
+    up(w, 0);
+    pil_sched_refused(w->s, 0, PILLION_E_NOMEM);
+    act_all(w);
+    assert_int_equal(w->slot[0].killed, 1);
+    pil_sched_lied(w->s, 0, "once more");
+    pil_action a;
+    assert_false(act(w, &a)); /* one kill is enough */
+    end(w, 0, PIL_END_OUTSIDE);
+    assert_int_equal(measure(w).deaths, 1);
+}
+
 static void ready_twice_is_a_lie(void **state) {
     world *w = *state;
     up(w, 0);
@@ -429,6 +442,7 @@ int main(void) {
         T1(a_worker_that_does_not_retire_is_killed),
         T1(drain_finishes_what_is_known_and_takes_nothing_new),
         T1(an_answer_to_nothing_is_a_lie),
+        T1(a_refusal_of_nothing_is_a_lie),
         T1(ready_twice_is_a_lie),
         T1(what_an_ended_worker_left_is_taken_back_before_it_counts),
     };

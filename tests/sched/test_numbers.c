@@ -22,6 +22,26 @@ static void a_vector_that_is_not_finite_is_computed_again_alone_elsewhere(void *
     assert_int_equal(measure(w).numeric_retries, 1);
 }
 
+static void a_batch_that_is_not_finite_at_all_is_computed_again_text_by_text(void **state) {
+    world *w = *state;
+    up(w, 0);
+    up(w, 1);
+    pil_job *j = submit(w, 0, 8, NULL);
+    uint32_t bad = next(w)->slot;
+    uint32_t n = (uint32_t)answer_with(w, bad, ALL_ITEMS);
+    for (uint32_t left = 8; left > 0;) {
+        const pil_batch *b = next(w);
+        assert_non_null(b);
+        bool again = w->sent[b->slot][0][0] < w->inputs + n;
+        if (again) assert_true(b->n == 1 && b->slot != bad);
+        left -= (uint32_t)answer(w, b->slot);
+    }
+    assert_finished(w, j, PIL_JOB_ANSWERED);
+    assert_int_equal(measure(w).numeric_retries, n);
+    act_all(w);
+    assert_int_equal(w->slot[bad].retired, n >= 3);
+}
+
 static void twice_not_finite_is_the_text_s_own_error(void **state) {
     world *w = *state;
     up(w, 0);
@@ -88,6 +108,7 @@ static void a_worker_that_is_wrong_three_times_is_replaced(void **state) {
     act_all(w);
     assert_int_equal(w->slot[bad].retired, 1);
     assert_string_equal(w->slot[bad].why, "wrong numbers");
+    assert_int_equal(w->slot[!bad].retired, 0);
     end(w, bad, PIL_END_EXIT);
     assert_int_equal(measure(w).deaths, 0);
     up_again(w, bad);
@@ -220,6 +241,7 @@ int main(void) {
 #define T1(name) cmocka_unit_test_setup_teardown(name, one_worker, world_destroy)
     const struct CMUnitTest tests[] = {
         T(a_vector_that_is_not_finite_is_computed_again_alone_elsewhere),
+        T(a_batch_that_is_not_finite_at_all_is_computed_again_text_by_text),
         T(twice_not_finite_is_the_text_s_own_error),
         T1(with_one_worker_alone_it_is_that_one_that_computes_again),
         cmocka_unit_test_setup_teardown(the_express_worker_computes_for_a_bulk_one, one_and_express, world_destroy),

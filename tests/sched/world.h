@@ -111,8 +111,11 @@ static inline void forget_sent(world *w, uint32_t slot) {
     memmove(w->sent[slot][0], w->sent[slot][1], sizeof w->sent[slot][0]);
 }
 
+#define NO_ITEM SIZE_MAX
+#define ALL_ITEMS (SIZE_MAX - 1)
+
 /* Answers the oldest batch of a worker: the value of each vector is the index of its input, or the worker's canary.
- * bad: an item that is not finite; SIZE_MAX: none. Returns the number of texts. */
+ * bad: an item that is not finite, or one of the above. Returns the number of texts. */
 static inline size_t answer_with(world *w, uint32_t slot, size_t bad) {
     const pil_batch *b = pil_sched_oldest(w->s, slot);
     assert_non_null(b);
@@ -127,14 +130,14 @@ static inline size_t answer_with(world *w, uint32_t slot, size_t bad) {
         values[i] = in ? (float)(in - w->inputs) : w->slot[slot].canary;
         uint32_t n_tokens = in ? 2 + (uint32_t)in->text_bytes / 3 : 10; /* just as estimated */
         a->items[i] = (pillion_item){.n_tokens = n_tokens, .values = &values[i], .n_values = 1};
-        if (i == bad) a->items[i] = (pillion_item){.status = PILLION_E_NUMERIC};
+        if (i == bad || bad == ALL_ITEMS) a->items[i] = (pillion_item){.status = PILLION_E_NUMERIC};
     }
     forget_sent(w, slot);
     pil_sched_answered(w->s, slot, a);
     pil_answer_release(a);
     return n;
 }
-static inline size_t answer(world *w, uint32_t slot) { return answer_with(w, slot, SIZE_MAX); }
+static inline size_t answer(world *w, uint32_t slot) { return answer_with(w, slot, NO_ITEM); }
 
 static inline void refuse(world *w, uint32_t slot, pillion_status st) {
     forget_sent(w, slot);
