@@ -219,6 +219,19 @@ static void a_worker_that_stands_still_at_work_is_killed_and_its_text_suspected(
     assert_int_equal(next(w)->n, 1);
 }
 
+static void a_worker_that_was_stopped_from_outside_brings_no_suspicion(void **state) {
+    world *w = *state;
+    up(w, 0);
+    submit(w, 0, 5, NULL);
+    assert_non_null(next(w));
+    wait_ms(w, 5000);
+    act_all(w);
+    assert_int_equal(w->slot[0].killed, 1);
+    end(w, 0, PIL_END_STOPPED);
+    up_again(w, 0);
+    assert_int_equal(next(w)->n, 5);
+}
+
 static void a_slow_worker_that_gets_on_is_left_alone(void **state) {
     world *w = *state;
     up(w, 0);
@@ -433,6 +446,7 @@ int main(void) {
         T3(all_workers_killed_at_once_cost_a_job_nothing),
         T1(a_worker_that_is_not_ready_in_time_is_killed),
         T1(a_worker_that_stands_still_at_work_is_killed_and_its_text_suspected),
+        T1(a_worker_that_was_stopped_from_outside_brings_no_suspicion),
         T1(a_slow_worker_that_gets_on_is_left_alone),
         T1(an_idle_worker_may_stand_still),
         T2(time_in_which_nobody_ran_is_held_against_nobody),
