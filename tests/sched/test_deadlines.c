@@ -20,6 +20,20 @@ static void jobs_wait_for_a_worker_only_so_long(void **state) {
     assert_finished(w, j, PIL_JOB_EXPIRED);
 }
 
+/* Workers that come and go without ever being ready are no reason to wait longer. */
+static void starts_that_fail_do_not_prolong_the_wait(void **state) {
+    world *w = *state;
+    pil_job *j = submit(w, 0, 2, NULL);
+    for (uint64_t begin = w->now; w->now < begin + PIL_LIMIT_HOLD_MS - 100;) {
+        act_all(w);
+        end(w, 0, PIL_END_OUTSIDE);
+        advance(w, 100);
+        assert_null(pil_sched_finished(w->s));
+    }
+    advance(w, 100);
+    assert_finished(w, j, PIL_JOB_EXPIRED);
+}
+
 /* A worker that is slow but gets on: what it has done stays, the rest is too late. */
 static void a_job_without_progress_keeps_what_it_has(void **state) {
     world *w = *state;
@@ -133,6 +147,7 @@ int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, one_worker, world_destroy)
     const struct CMUnitTest tests[] = {
         T(jobs_wait_for_a_worker_only_so_long),
+        T(starts_that_fail_do_not_prolong_the_wait),
         T(a_job_without_progress_keeps_what_it_has),
         T(no_job_lasts_longer_than_ten_minutes),
         T(a_job_that_waits_behind_others_has_a_deadline_too),

@@ -214,6 +214,7 @@ static void a_worker_that_stands_still_at_work_is_killed_and_its_text_suspected(
     act_all(w);
     assert_int_equal(w->slot[0].killed, 1);
     assert_string_equal(w->slot[0].why, "no progress");
+    assert_int_equal(measure(w).kills, 1);
     end(w, 0, PIL_END_OUTSIDE); /* SIGKILL: ours */
     up_again(w, 0);
     assert_int_equal(next(w)->n, 1);
@@ -278,6 +279,15 @@ static void time_in_which_nobody_ran_is_held_against_nobody(void **state) {
     act_all(w);
     assert_int_equal(w->slot[0].killed, 1);
     pil_sched_cancel(w->s, j);
+}
+
+static void a_worker_that_is_starting_is_not_blamed_for_a_sleep_either(void **state) {
+    world *w = *state;
+    act_all(w);
+    for (int i = 0; i < 100; i++) advance(w, 2500);
+    act_all(w);
+    assert_int_equal(w->slot[0].killed, 0);
+    up(w, 0);
 }
 
 static void while_there_is_work_the_time_is_wanted_every_second(void **state) {
@@ -450,6 +460,7 @@ int main(void) {
         T1(a_slow_worker_that_gets_on_is_left_alone),
         T1(an_idle_worker_may_stand_still),
         T2(time_in_which_nobody_ran_is_held_against_nobody),
+        T1(a_worker_that_is_starting_is_not_blamed_for_a_sleep_either),
         T2(while_there_is_work_the_time_is_wanted_every_second),
         T2(a_worker_that_has_grown_is_replaced_between_batches_one_at_a_time),
         T1(a_model_that_starts_above_the_soft_cap_is_not_replaced_for_ever),

@@ -173,6 +173,23 @@ static void the_job_of_a_poison_shares_no_batch_with_others(void **state) {
     assert_int_equal(next(w)->n, 3);
 }
 
+/* Nobody has to wait behind a text that may take the worker with it. */
+static void no_batch_is_sent_behind_a_suspect(void **state) {
+    world *w = *state;
+    up(w, 0);
+    submit(w, 0, 3, NULL);
+    assert_int_equal(next(w)->n, 3);
+    end(w, 0, PIL_END_CRASH);
+    submit(w, 100, 200, NULL);
+    up_again(w, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(next(w)->n, 1);
+        assert_null(next(w));
+        answer(w, 0);
+    }
+    assert_true(next(w)->n > 1 && next(w)->n > 1);
+}
+
 static void a_second_copy_that_waits_is_answered_with_the_first(void **state) {
     world *w = *state;
     w->inputs[5] = w->inputs[0];
@@ -274,6 +291,7 @@ int main(void) {
         T(a_worker_that_lies_or_leaves_is_no_proof_against_a_text),
         T(an_answer_that_came_before_the_kill_acquits),
         T(the_job_of_a_poison_shares_no_batch_with_others),
+        T(no_batch_is_sent_behind_a_suspect),
         T(a_second_copy_that_waits_is_answered_with_the_first),
         T(quarantine_knows_a_text_under_the_same_model_and_options_alone),
         T(quarantine_ends_after_a_day),

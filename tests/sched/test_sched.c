@@ -78,6 +78,9 @@ static void the_estimate_stops_at_the_model_s_limit(void **state) {
     const pil_batch *b = next(w);
     assert_int_equal(b->n, 4);
     assert_int_equal(b->tokens, 512);
+    answer(w, 0);
+    for (pil_job *j; (j = pil_sched_finished(w->s));) pil_job_destroy(j);
+    assert_int_equal(measure(w).jobs, 0);
 }
 
 static void a_small_job_is_shared_by_idle_workers(void **state) {
