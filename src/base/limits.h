@@ -80,13 +80,13 @@
  * it; memory is bounded by PIL_LIMIT_IN_FLIGHT_BYTES. */
 #define PIL_LIMIT_QUEUE_TOKENS 8000000u
 #define PIL_LIMIT_HOLD_MS 25000           /* how long a request waits for a model: below the 30 s of usual clients */
-#define PIL_LIMIT_STARTS 5                /* workers that may die before any was ready, until the model is given up */
+#define PIL_LIMIT_WORKER_MEMORY (512 * PIL_MIB) /* a worker's own memory: a large model's scratch is a tenth of it */
 #define PIL_LIMIT_LOSSES 16               /* workers that may die under one job: 15 poison texts and one more */
 #define PIL_LIMIT_QUEUE_BYTES (256 * PIL_MIB) /* texts of all unfinished jobs: eight of the largest bodies */
 #define PIL_LIMIT_QUEUE_MS 10000          /* work that waits, at the measured speed: a client's patience */
 #define PIL_LIMIT_DEADLINE_MS 60000       /* a job without any answer: twice what usual clients wait */
 #define PIL_LIMIT_TOTAL_MS 600000         /* a job in all: the largest request on a slow machine */
-#define PIL_LIMIT_STALL_MS 5000           /* a worker without progress: it reports every layer, some milliseconds */
+#define PIL_LIMIT_WORKER_STALL_MS 5000    /* a worker without progress: it reports every layer, some milliseconds */
 #define PIL_LIMIT_START_MS 60000          /* a worker from its start to ready: a model on a slow disk */
 #define PIL_LIMIT_CANARY_MS 60000         /* between two canaries of a worker: how long it may compute wrong vectors */
 #define PIL_LIMIT_RETIRE_MS 1000          /* a worker told to end has nothing left to do */

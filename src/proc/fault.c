@@ -23,6 +23,9 @@
  *     fail:STATUS                      it says that the model cannot be served, status -STATUS (fail: E_FORMAT)
  *     request:KIND                     as a text with that KIND, in the first request of the process: its canary
  *
+ * PILLION_FAULT_TIMES=NAME=NUMBER,... for the server: its times in milliseconds, hold deadline total stall start canary
+ * retire quarantine; soft=MIB caps the memory of a worker.
+ *
  * Tests: tests/proc/test_markers.py. */
 #include "proc/fault.h"
 
@@ -103,9 +106,9 @@ __attribute__((noinline)) static int overflow(const volatile char *above, uint64
 }
 
 static void *use_memory(size_t mib) {
-    char *p = malloc(mib * PIL_MIB + 1);
+    volatile char *p = malloc(mib * PIL_MIB + 1); /* else the compiler sees that nobody reads it */
     for (size_t i = 0; p && i < mib * PIL_MIB; i += 4096) p[i] = (char)i;
-    return p;
+    return (void *)(uintptr_t)p;
 }
 
 /* True when the kind is one of those that happen to the process, and it has survived it. */
@@ -161,6 +164,26 @@ pillion_status pil_fault_start(pil_fault *f, pil_page *page, pillion_error *err)
     }
     int status = -(int)number_of(kind);
     return pil_err_set(err, status ? (pillion_status)status : PILLION_E_FORMAT, "a fault was asked for");
+}
+
+void pil_fault_times(pil_sched_options *o) {
+    const struct {
+        const char *name;
+        uint64_t *to;
+        uint64_t unit;
+    } times[] = {{"hold=", &o->hold_ms, 1},
+                 {"deadline=", &o->deadline_ms, 1},
+                 {"total=", &o->total_ms, 1},
+                 {"stall=", &o->stall_ms, 1},
+                 {"start=", &o->start_ms, 1},
+                 {"canary=", &o->canary_ms, 1},
+                 {"retire=", &o->retire_ms, 1},
+                 {"quarantine=", &o->quarantine_ms, 1},
+                 {"soft=", &o->memory_soft_bytes, PIL_MIB}};
+    for (const char *at = getenv("PILLION_FAULT_TIMES"); at && *at; at += strcspn(at, ","), at += *at == ',')
+        for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+            if (strncmp(at, times[i].name, strlen(times[i].name)) == 0)
+                *times[i].to = strtoull(at + strlen(times[i].name), NULL, 10) * times[i].unit;
 }
 
 /* ── Requests ───────────────────────────────────────────────────────────────────────────────────────────────── */

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "proc/frame.h"
 #include "proc/page.h"
+#include "sched/sched.h"
 
 #ifdef PILLION_FAULTS
 
@@ -32,6 +33,8 @@ void pil_fault_after(pil_fault *f, pil_frame_request *r, const pillion_item **it
 void pil_fault_send(pil_fault *f, pil_buf *frame, int fd);
 /* Whether a variable of the server's environment is meant for the workers' faults. */
 bool pil_fault_is_variable(const char *assignment);
+/* Shortens the dispatcher's times as the environment of the server says. */
+void pil_fault_times(pil_sched_options *o);
 
 #else
 
@@ -52,6 +55,7 @@ static inline bool pil_fault_is_variable(const char *assignment) {
     (void)assignment;
     return false;
 }
+static inline void pil_fault_times(pil_sched_options *o) { (void)o; }
 
 #endif
 #endif

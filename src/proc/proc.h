@@ -20,13 +20,13 @@ typedef struct pil_ticket pil_ticket;
 
 typedef enum pil_pool_state {
     PIL_POOL_PREPARING, /* the model is being compiled or mapped */
-    PIL_POOL_READY,     /* at least one worker has proven itself; stays so while workers are replaced */
-    PIL_POOL_FAILED,    /* the model cannot be served: pil_pool_info()->error says why */
+    PIL_POOL_READY,     /* at least one worker has computed its canary; stays so while workers are replaced */
+    PIL_POOL_FAILED,    /* the model is wrong and no worker can serve it: pil_pool_info_of()->error says why */
 } pil_pool_state;
 
 typedef struct pil_pool_info {
     pil_pool_state state;
-    uint32_t workers, workers_ready;
+    uint32_t workers, workers_ready; /* the second with the one for short work */
     uint32_t dim, hidden, max_tokens; /* 0 until a worker has been ready once */
     char sandbox[128]; /* what cages the workers: "full", "partial: ..."; "" until then */
     uint64_t deaths; /* workers that ended without being told to */
@@ -45,8 +45,10 @@ typedef struct pil_pool_options {
     const char *directory; /* a Hugging Face directory, which is compiled first; else */
     const char *file;      /* a compiled file; else both are NULL: the program's built-in model */
     pillion_precision precision;
-    uint32_t workers;         /* 1 to PIL_LIMIT_WORKERS */
-    uint32_t batch_tokens;    /* 0: the scheduler's default */
+    uint32_t workers;         /* 1 to PIL_LIMIT_WORKERS; there is one more for short work */
+    uint32_t batch_tokens;    /* 0: the dispatcher's default */
+    const pil_sched_options *sched; /* its options, in place of workers, an express slot, batch_tokens and a cap on a
+                                       worker's memory; NULL: those */
     pil_pool_fn on_change;    /* may be NULL */
     void *ud;
 } pil_pool_options;
@@ -75,6 +77,8 @@ typedef void (*pil_done_fn)(const pil_job *job, void *ud);
 pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, pillion_op op,
                                const pillion_run_options *options, const pillion_input *inputs, size_t n,
                                pil_done_fn on_done, void *ud, pillion_error *err);
+/* What waits, what works, and what has happened so far: counters for /metrics. */
+void pil_pool_measure(const pil_pool *p, pil_sched_load *out);
 /* When a client that was refused may come again: 1 s to 60 s. */
 uint64_t pil_pool_retry_after_ms(const pil_pool *p);
 /* on_done will not be called. */

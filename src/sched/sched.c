@@ -38,7 +38,7 @@ void pil_sched_options_init(pil_sched_options *opt, uint32_t workers) {
                                .hold_ms = PIL_LIMIT_HOLD_MS,
                                .deadline_ms = PIL_LIMIT_DEADLINE_MS,
                                .total_ms = PIL_LIMIT_TOTAL_MS,
-                               .stall_ms = PIL_LIMIT_STALL_MS,
+                               .stall_ms = PIL_LIMIT_WORKER_STALL_MS,
                                .start_ms = PIL_LIMIT_START_MS,
                                .canary_ms = PIL_LIMIT_CANARY_MS,
                                .retire_ms = PIL_LIMIT_RETIRE_MS,

@@ -174,7 +174,7 @@ class Concurrency(Case):
         before = [cpu_ticks(pid) for pid in self.server.workers()]
         self.server.embed(self.long)
         used = [cpu_ticks(pid) - b for pid, b in zip(self.server.workers(), before, strict=True)]
-        self.assertEqual(len(used), 2)
+        used = sorted(used)[-2:]  # beside these two there is one for short work
         self.assertGreater(min(used), max(used) / 4)
 
     def test_the_same_text_at_once_gives_the_same_bits(self):
@@ -261,7 +261,7 @@ class Deaths(Case):
         for pid in before:
             os.kill(pid, signal.SIGSTOP)
             os.kill(pid, signal.SIGKILL)
-        self.assertTrue(Server.wait(lambda: len(set(self.server.workers()) - before) == 2, 10 * SLOW))
+        self.assertTrue(Server.wait(lambda: len(set(self.server.workers()) - before) == len(before), 10 * SLOW))
         self.server.embed(["text"])
         zombies = [p for p in children(self.server.process.pid) if not command(p)]
         self.assertEqual(zombies, [])
@@ -269,7 +269,7 @@ class Deaths(Case):
     def test_workers_end_with_the_server(self):
         with Server("--workers", "3") as s:
             workers = s.workers()
-            self.assertEqual(len(workers), 3)
+            self.assertEqual(len(workers), 4)  # and one for short work
             s.process.kill()
             s.process.wait()
             self.assertTrue(Server.wait(lambda: not any(is_alive(p) for p in workers), 1 * SLOW))

@@ -351,7 +351,7 @@ class Config(Case):
             again("options read again")
             self.assertEqual((asks("one.example"), asks("two.example")), (403, 200))
             self.assertIn('options that need a new start" names="workers"', s.stderr())
-            self.assertEqual(len(s.workers()), 1)
+            self.assertEqual(len(s.workers()), 2)  # and one for short work
             for wrong in ("allow-host = three.example\nworkers = many\n", "files-root = /nowhere/at/all\n",
                           f"token-file = {token}\n"):
                 self.write(wrong)

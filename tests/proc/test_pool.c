@@ -1,8 +1,9 @@
-/* test_pool.c - the pool with workers that crash, hang up, lie or never start. This program is its own worker: started
+/* test_pool.c - the pool with workers that crash, hang, lie or never start. This program is its own worker: started
  * with --role=worker it speaks frames and does what the text says. */
 #include "support/test.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,12 +11,34 @@
 
 #include "base/limits.h"
 #include "proc/frame.h"
+#include "proc/page.h"
 #include "proc/proc.h"
 
 #define DIM 4
 #define N 64
 
+/* Worker and test are two processes of one program; what happens once is a file that they both know. */
+static void note_path(char out[64], int server, const char *what) {
+    snprintf(out, 64, "/tmp/pil_pool_%d_%s", server, what);
+}
+
+static bool take_note(int server, const char *what) {
+    char path[64];
+    note_path(path, server, what);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+}
+
+static bool has_note(int server, const char *what) {
+    char path[64];
+    note_path(path, server, what);
+    return access(path, F_OK) == 0;
+}
+
 /* ── The worker ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static pil_page *page;
 
 static void must_write(const void *bytes, size_t n) {
     if (write(PIL_WORKER_FD, bytes, n) != (ssize_t)n) _exit(0);
@@ -29,11 +52,18 @@ static void must_read(void *bytes, size_t n) {
     }
 }
 
+/* The word that a text is, without "ONCE-" if this is the first time that a worker sees that. */
 static bool says(const pillion_input *in, const char *word) {
-    return in->text_bytes == strlen(word) && memcmp(in->text, word, in->text_bytes) == 0;
+    static char once[32];
+    size_t n = in->text_bytes < sizeof once ? in->text_bytes : 0;
+    if (n > 5 && memcmp(in->text, "ONCE-", 5) == 0 && n - 5 == strlen(word) && memcmp(in->text + 5, word, n - 5) == 0) {
+        snprintf(once, sizeof once, "%s", word);
+        return take_note((int)getppid(), once);
+    }
+    return in->text_bytes >= strlen(word) && memcmp(in->text, word, strlen(word)) == 0;
 }
 
-/* What a text does to its worker. */
+/* What a text does to its worker before it is answered. */
 static void act(const pillion_input *in, uint64_t id) {
     if (says(in, "CRASH")) {
         signal(SIGSEGV, SIG_DFL); /* sanitizers would make an exit of it */
@@ -42,6 +72,19 @@ static void act(const pillion_input *in, uint64_t id) {
     if (says(in, "EXIT")) _exit(7);
     if (says(in, "KILLED")) kill(getpid(), SIGKILL);
     if (says(in, "SLOW")) usleep(20000);
+    while (says(in, "HANG")) usleep(20000);
+    for (int i = 0; i < 300 && says(in, "PATIENCE"); i++) {
+        usleep(20000);
+        pil_page_beat(page);
+    }
+    while (says(in, "UNWANTED") && !page->cancel[id % PIL_PAGE_CANCELS]) {
+        usleep(5000);
+        pil_page_beat(page);
+    }
+    if (says(in, "CLOSE")) {
+        close(PIL_WORKER_FD);
+        pause();
+    }
     if (says(in, "RUBBISH")) {
         must_write("this is not a frame at all, but long enough", 43);
         pause();
@@ -54,19 +97,49 @@ static void act(const pillion_input *in, uint64_t id) {
     }
 }
 
+/* What it does to the answer. */
+static void reply(pil_buf *out, const pil_frame_request *r, uint64_t id, const pillion_item *items) {
+    uint32_t *tags = (uint32_t *)(uintptr_t)r->tags;
+    bool half = false, twice = false, unwanted = false;
+    for (size_t i = 0; i < r->n; i++) {
+        if (says(&r->inputs[i], "OTHERTEXT")) tags[i] ^= 1;
+        if (says(&r->inputs[i], "OTHERID")) id++;
+        if (says(&r->inputs[i], "OLDLIFE")) id -= (uint64_t)1 << 32;
+        half |= says(&r->inputs[i], "HALF");
+        twice |= says(&r->inputs[i], "TWICE");
+        unwanted |= says(&r->inputs[i], "UNWANTED");
+    }
+    pil_buf_clear(out);
+    pil_frame_put_reply(out, id, unwanted ? PILLION_E_CANCELLED : PILLION_OK, items, tags, r->n);
+    must_write(out->bytes, half ? out->len / 2 : out->len);
+    if (half) _exit(0);
+    if (twice) must_write(out->bytes, out->len);
+}
+
+static int say_failed(pil_buf *out, pillion_status status, const char *text) {
+    pillion_error why = {.code = status};
+    snprintf(why.text, sizeof why.text, "%s", text);
+    pil_frame_put_failed(out, &why);
+    must_write(out->bytes, out->len);
+    return 1;
+}
+
 static int fake_worker(const char *model) {
     static float values[4096][DIM];
     static pillion_item items[4096];
+    int server = (int)getppid();
     pil_buf out;
     pil_arena arena;
     pil_buf_init(&out, 64 * PIL_MIB);
     pil_arena_init(&arena, 64 * PIL_MIB);
+    page = pil_page_map(PIL_WORKER_PAGE_FD);
+    if (!page) return 10;
     if (strcmp(model, "--model=die") == 0) return 9;
-    if (strcmp(model, "--model=bad") == 0) {
-        pil_frame_put_failed(&out, &(pillion_error){.code = PILLION_E_FORMAT, .text = "bad: not a model"});
-        must_write(out.bytes, out.len);
-        return 1;
-    }
+    if (strcmp(model, "--model=diefirst") == 0 && take_note(server, "died")) return 9;
+    if (strcmp(model, "--model=hang") == 0) pause();
+    if (strcmp(model, "--model=bad") == 0) return say_failed(&out, PILLION_E_FORMAT, "bad: not a model");
+    if (strcmp(model, "--model=fresh") == 0 && has_note(server, "gone"))
+        return say_failed(&out, PILLION_E_STALE, "fresh: not any more");
     pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2, "none");
     must_write(out.bytes, out.len);
     for (;;) {
@@ -85,9 +158,8 @@ static int fake_worker(const char *model) {
             items[i] = (pillion_item){.n_tokens = 3, .n_tokens_all = 3, .values = values[i], .n_values = DIM};
             if (says(&r.inputs[i], "NAN")) values[i][0] = 0.0f / 0.0f;
         }
-        pil_buf_clear(&out);
-        pil_frame_put_reply(&out, h.id, PILLION_OK, items, r.tags, r.n);
-        must_write(out.bytes, out.len);
+        pil_page_beat(page);
+        reply(&out, &r, h.id, items);
         pil_arena_reset(&arena);
     }
 }
@@ -95,7 +167,9 @@ static int fake_worker(const char *model) {
 static int fake_prepare(const char *source) {
     puts("{\"done\":5,\"total\":10}");
     puts("neither JSON nor of use");
-    if (strcmp(source, "--source=broken") == 0)
+    if (strcmp(source, "--source=aging") == 0)
+        puts(has_note((int)getppid(), "gone") ? "{\"path\":\"good\"}" : "{\"path\":\"fresh\"}");
+    else if (strcmp(source, "--source=broken") == 0)
         puts("{\"error\":{\"status\":-6,\"text\":\"broken: no such architecture\"}}");
     else if (strcmp(source, "--source=good") == 0) puts("{\"path\":\"good\"}");
     fflush(stdout);
@@ -110,7 +184,8 @@ typedef struct world {
     pil_pool *pool;
     pillion_run_options options;
     pillion_input inputs[N];
-    char texts[N][16];
+    char texts[N][24];
+    pil_sched_options sched;
     size_t expected, done;
     pillion_status status[N];
     pil_job_end end;
@@ -119,7 +194,7 @@ typedef struct world {
 
 static void too_late(void *ud) {
     (void)ud;
-    fprintf(stderr, "no answer within 20 seconds\n");
+    fprintf(stderr, "no answer within 200 seconds\n");
     abort();
 }
 
@@ -127,8 +202,10 @@ static int setup(void **state) {
     world *w = calloc(1, sizeof *w);
     pillion_error err = {0};
     assert_ok(pil_loop_create(&w->loop, &err), err);
-    pil_timer_start(pil_timer_create(w->loop, too_late, NULL), 20000, 0);
+    pil_timer_start(pil_timer_create(w->loop, too_late, NULL), 200000, 0);
     pillion_run_options_init(&w->options);
+    pil_sched_options_init(&w->sched, 2);
+    w->sched.express = true;
     for (size_t i = 0; i < N; i++) {
         snprintf(w->texts[i], sizeof w->texts[i], "%c%.*s", (char)('a' + i % 26), (int)(i % 11), "xxxxxxxxxxxxx");
         w->inputs[i] = (pillion_input){.text = w->texts[i], .text_bytes = strlen(w->texts[i])};
@@ -142,12 +219,21 @@ static int teardown(void **state) {
     pil_pool_destroy(w->pool);
     pil_loop_destroy(w->loop);
     free(w);
+    char path[64];
+    static const char *const notes[] = {"died", "gone", "RUBBISH", "HUGE", "CLOSE", "OTHERTEXT", "OTHERID", "OLDLIFE",
+                                        "HALF"};
+    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
+        note_path(path, (int)getpid(), notes[i]);
+        unlink(path);
+    }
     return 0;
 }
 
 static void start(world *w, uint32_t workers, const char *directory, const char *file, pil_pool_fn on_change) {
     pillion_error err = {0};
-    pil_pool_options o = {.directory = directory, .file = file, .workers = workers, .on_change = on_change, .ud = w};
+    w->sched.workers = workers;
+    pil_pool_options o = {.directory = directory, .file = file, .workers = workers, .sched = &w->sched,
+                          .on_change = on_change, .ud = w};
     assert_ok(pil_pool_create(&w->pool, w->loop, &o, &err), err);
 }
 
@@ -159,7 +245,7 @@ static void say(world *w, size_t i, const char *text) {
 static void on_done(const pil_job *job, void *ud) {
     world *w = ud;
     w->end = pil_job_ended(job);
-    for (size_t i = 0; w->end == PIL_JOB_ANSWERED && i < pil_job_count(job); i++) {
+    for (size_t i = 0; i < pil_job_count(job); i++) {
         const pillion_item *it = pil_job_item(job, i);
         w->status[i] = it->status;
         if (!it->status && (it->values[0] != (float)w->inputs[i].text_bytes ||
@@ -238,58 +324,128 @@ static void deaths_from_outside_are_invisible(void **state) {
     assert_true(pil_pool_info_of(w->pool)->deaths > 0);
 }
 
+static uint64_t deaths(const world *w) { return pil_pool_info_of(w->pool)->deaths; }
+
+static void run_one(world *w, size_t n) {
+    w->done = w->expected = 0;
+    submit(w, n);
+    pil_loop_run(w->loop);
+}
+
+/* Two deaths for one poison: one in company, one alone; none when it comes again. */
 static void a_poison_text_hurts_only_itself(void **state) {
     world *w = *state;
     start(w, 2, NULL, NULL, NULL);
-    for (unsigned round = 0; round < 2; round++) {
-        say(w, 20, round ? "EXIT" : "CRASH");
-        w->done = w->expected = 0;
-        submit(w, N);
-        pil_loop_run(w->loop);
-        assert_int_equal(w->end, PIL_JOB_ANSWERED);
-        assert_false(w->wrong);
-        for (size_t i = 0; i < N; i++) assert_int_equal(w->status[i], i == 20 ? PILLION_E_INTERNAL : PILLION_OK);
-        assert_int_equal(pil_pool_info_of(w->pool)->deaths, 2 * (round + 1));
+    for (size_t at = 0; at < N; at++) {
+        char old[24];
+        memcpy(old, w->texts[at], sizeof old);
+        snprintf(w->texts[at], sizeof w->texts[at], "%s %zu", at % 2 ? "EXIT" : "CRASH", at);
+        w->inputs[at].text_bytes = strlen(w->texts[at]);
+        for (int again = 0; again < 2; again++) {
+            uint64_t before = deaths(w);
+            run_one(w, N);
+            assert_int_equal(w->end, PIL_JOB_ANSWERED);
+            assert_false(w->wrong);
+            for (size_t i = 0; i < N; i++) assert_int_equal(w->status[i], i == at ? PILLION_E_POISON : PILLION_OK);
+            if (deaths(w) - before != (again ? 0 : 2))
+                fail_msg("index %zu, round %d: %d deaths", at, again, (int)(deaths(w) - before));
+        }
+        say(w, at, old);
     }
 }
 
 static void a_text_under_which_workers_vanish_ends_too(void **state) {
     world *w = *state;
+    w->sched.deadline_ms = 1500; /* such deaths are no text's fault, so it is tried for as long as there is time */
     start(w, 2, NULL, NULL, NULL);
-    say(w, 1, "KILLED");
-    submit(w, 2);
-    pil_loop_run(w->loop);
-    assert_int_equal(w->status[1], PILLION_E_INTERNAL);
-    assert_int_equal(pil_pool_info_of(w->pool)->deaths, PIL_LIMIT_LOSSES);
+    say(w, 0, "KILLED");
+    run_one(w, 1);
+    assert_int_equal(w->status[0], PILLION_E_DEADLINE);
+    assert_true(deaths(w) >= 2);
 }
 
-static void a_worker_that_lies_is_replaced(void **state) {
-    static const char *const lies[] = {"RUBBISH", "HUGE"};
+static void a_worker_that_lies_is_replaced_and_its_texts_are_computed(void **state) {
+    static const char *const lies[] = {"ONCE-RUBBISH",   "ONCE-HUGE",    "ONCE-CLOSE", "ONCE-OTHERTEXT",
+                                       "ONCE-OTHERID", "ONCE-OLDLIFE", "ONCE-HALF"};
     world *w = *state;
     start(w, 1, NULL, NULL, NULL);
-    for (size_t i = 0; i < 2; i++) {
-        say(w, 0, lies[i]);
-        w->done = w->expected = 0;
-        submit(w, 1);
-        pil_loop_run(w->loop);
-        assert_int_equal(w->status[0], PILLION_E_INTERNAL);
-        say(w, 0, "fine");
-        w->done = w->expected = 0;
-        submit(w, N);
-        pil_loop_run(w->loop);
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        say(w, 5, lies[i]);
+        run_one(w, N);
+        assert_all_fine(w, N);
+        if (deaths(w) != i + 1) fail_msg("%s: %d deaths", lies[i], (int)deaths(w));
+    }
+}
+
+static void an_answer_that_comes_twice_counts_once(void **state) {
+    world *w = *state;
+    start(w, 1, NULL, NULL, NULL);
+    say(w, 0, "TWICE");
+    for (unsigned i = 0; i < 3; i++) {
+        run_one(w, N);
         assert_all_fine(w, N);
     }
+    run_one(w, N);
+    assert_true(deaths(w) >= 1);
 }
 
 static void a_vector_that_is_no_number_is_an_error_of_its_text(void **state) {
     world *w = *state;
-    start(w, 1, NULL, NULL, NULL);
+    start(w, 2, NULL, NULL, NULL);
     say(w, 1, "NAN");
-    submit(w, 3);
-    pil_loop_run(w->loop);
+    run_one(w, 3);
     assert_int_equal(w->status[0], PILLION_OK);
     assert_int_equal(w->status[1], PILLION_E_NUMERIC);
     assert_int_equal(w->status[2], PILLION_OK);
+    pil_sched_load load;
+    pil_pool_measure(w->pool, &load);
+    assert_int_equal(load.numeric_retries, 1);
+}
+
+static void a_worker_that_hangs_is_killed_and_one_that_is_slow_is_not(void **state) {
+    world *w = *state;
+    w->sched.stall_ms = 3000;
+    start(w, 1, NULL, NULL, NULL);
+    say(w, 3, "PATIENCE");
+    run_one(w, 8);
+    assert_all_fine(w, 8);
+    assert_int_equal(deaths(w), 0);
+    say(w, 3, "HANG");
+    run_one(w, 8);
+    for (size_t i = 0; i < 8; i++) assert_int_equal(w->status[i], i == 3 ? PILLION_E_POISON : PILLION_OK);
+    assert_int_equal(deaths(w), 2);
+}
+
+static void stop_it(int pid) { kill(pid, SIGSTOP); }
+
+static void workers_that_were_stopped_are_replaced(void **state) {
+    world *w = *state;
+    w->sched.stall_ms = 60000; /* nobody waits for that */
+    start(w, 2, NULL, NULL, NULL);
+    run_one(w, N);
+    for (int i = 0; i < 3; i++) {
+        each_child(stop_it);
+        run_one(w, N);
+        assert_all_fine(w, N);
+    }
+    assert_true(deaths(w) >= 3);
+}
+
+static void what_nobody_waits_for_is_not_finished(void **state) {
+    world *w = *state;
+    w->sched.express = false;
+    start(w, 1, NULL, NULL, NULL);
+    run_one(w, 1);
+    say(w, 0, "UNWANTED"); /* is computed until it is cancelled */
+    pil_ticket *t = submit(w, 1);
+    pil_pool_cancel(w->pool, t);
+    say(w, 0, "wanted");
+    run_one(w, 1);
+    assert_all_fine(w, 1);
+    assert_int_equal(deaths(w), 0);
+    pil_sched_load load;
+    pil_pool_measure(w->pool, &load);
+    assert_int_equal(load.batches_abandoned, 1);
 }
 
 static void stop_when_decided(void *ud) {
@@ -304,19 +460,75 @@ static void assert_fails(world *w, const char *directory, const char *file, pill
     pil_loop_run(w->loop);
     assert_int_equal(pil_pool_info_of(w->pool)->state, PIL_POOL_FAILED);
     assert_error(pil_pool_info_of(w->pool)->error, status, part);
-    submit(w, 1); /* and one that comes later; together with the first it does */
-    w->expected = 2;
-    if (w->done < 2) pil_loop_run(w->loop);
-    assert_int_equal(w->done, 2);
+    w->expected = 1;
+    if (w->done < 1) pil_loop_run(w->loop);
     assert_int_equal(w->end, PIL_JOB_UNAVAILABLE);
+    assert_int_equal(w->status[0], PILLION_E_UNAVAILABLE);
+    pil_ticket *t; /* and one that comes later */
+    pillion_error err = {0};
+    assert_int_equal(pil_pool_submit(w->pool, &t, 1, PILLION_OP_EMBED, &w->options, w->inputs, 1, on_done, w, &err),
+                     PILLION_E_UNAVAILABLE);
+    assert_error(err, PILLION_E_UNAVAILABLE, part);
 }
 
 static void a_bad_model_fails_the_pool_with_its_reason(void **state) {
     assert_fails(*state, NULL, "bad", PILLION_E_FORMAT, "bad: not a model");
 }
 
-static void workers_that_never_start_fail_the_pool(void **state) {
-    assert_fails(*state, NULL, "die", PILLION_E_INTERNAL, "exit status 9");
+static void stop_when_open(void *ud) {
+    world *w = ud;
+    if (pil_pool_info_of(w->pool)->breaker_open) pil_loop_stop(w->loop);
+}
+
+/* A crash may be over the next time: the pool goes on trying, seldom, and says why nothing is computed. */
+static void workers_that_never_start_open_the_breaker(void **state) {
+    world *w = *state;
+    start(w, 2, NULL, "die", stop_when_open);
+    submit(w, 1);
+    w->expected = 2;
+    pil_loop_run(w->loop);
+    const pil_pool_info *info = pil_pool_info_of(w->pool);
+    assert_int_equal(info->state, PIL_POOL_PREPARING);
+    assert_non_null(strstr(info->reason, "exit status 9"));
+    assert_true(info->deaths >= 5 && info->deaths <= 8);
+    w->expected = 1;
+    if (w->done < 1) pil_loop_run(w->loop);
+    assert_int_equal(w->end, PIL_JOB_UNAVAILABLE);
+    pil_ticket *t;
+    pillion_error err = {0};
+    assert_int_equal(pil_pool_submit(w->pool, &t, 1, PILLION_OP_EMBED, &w->options, w->inputs, 1, on_done, w, &err),
+                     PILLION_E_UNAVAILABLE);
+    assert_error(err, PILLION_E_UNAVAILABLE, "exit status 9");
+}
+
+static void a_death_at_the_first_start_is_invisible(void **state) {
+    world *w = *state;
+    w->sched.express = false; /* the only one there is dies */
+    start(w, 1, NULL, "diefirst", NULL);
+    run_one(w, N);
+    assert_all_fine(w, N);
+    assert_int_equal(deaths(w), 1);
+}
+
+static void a_program_that_cannot_be_started_opens_the_breaker(void **state) {
+    world *w = *state;
+    pillion_error err = {0};
+    pil_pool_options o = {.program = "/nonexistent/pillion", .workers = 1, .on_change = stop_when_open, .ud = w};
+    assert_ok(pil_pool_create(&w->pool, w->loop, &o, &err), err);
+    pil_loop_run(w->loop);
+    assert_non_null(strstr(pil_pool_info_of(w->pool)->reason, "no such file"));
+}
+
+static void a_compiled_file_that_went_stale_is_made_again(void **state) {
+    world *w = *state;
+    start(w, 1, "aging", NULL, NULL);
+    run_one(w, N);
+    assert_all_fine(w, N);
+    assert_true(take_note((int)getpid(), "gone"));
+    each_child(kill_it);
+    run_one(w, N);
+    assert_all_fine(w, N);
+    assert_in_range(deaths(w), 1, 2); /* those that were killed: that a file is stale is nobody's death */
 }
 
 static void a_directory_is_prepared_first(void **state) {
@@ -381,10 +593,17 @@ int main(int argc, char **argv) {
         T(deaths_from_outside_are_invisible),
         T(a_poison_text_hurts_only_itself),
         T(a_text_under_which_workers_vanish_ends_too),
-        T(a_worker_that_lies_is_replaced),
+        T(a_worker_that_lies_is_replaced_and_its_texts_are_computed),
+        T(an_answer_that_comes_twice_counts_once),
+        T(a_worker_that_hangs_is_killed_and_one_that_is_slow_is_not),
+        T(workers_that_were_stopped_are_replaced),
+        T(what_nobody_waits_for_is_not_finished),
         T(a_vector_that_is_no_number_is_an_error_of_its_text),
         T(a_bad_model_fails_the_pool_with_its_reason),
-        T(workers_that_never_start_fail_the_pool),
+        T(workers_that_never_start_open_the_breaker),
+        T(a_death_at_the_first_start_is_invisible),
+        T(a_program_that_cannot_be_started_opens_the_breaker),
+        T(a_compiled_file_that_went_stale_is_made_again),
         T(a_directory_is_prepared_first),
         T(a_directory_that_cannot_be_prepared_fails_the_pool),
         T(a_crash_while_preparing_fails_the_pool),
