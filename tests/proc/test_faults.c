@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -87,6 +88,7 @@ static int teardown(void **state) {
     world *w = *state;
     pil_pool_destroy(w->pool);
     pil_loop_destroy(w->loop);
+    while (waitpid(-1, NULL, 0) > 0) {} /* those that were just killed */
     free(w);
     return 0;
 }
