@@ -75,7 +75,6 @@ void pil_sched_destroy(pil_sched *s) {
     if (!s) return;
     for (pil_job *j; (j = s->by_age.first);) pil_sched_cancel(s, j);
     for (pil_job *j; (j = pil_sched_finished(s));) pil_job_destroy(j);
-    for (int i = 0; i < PIL_SHARE_COUNT; i++) pil_share_deinit(&s->shares[i]);
     pil_quarantine_deinit(&s->quarantine);
     free(s->canary);
     free(s->slots);

@@ -233,7 +233,6 @@ struct pil_sched {
 };
 
 /* share.c */
-void pil_share_deinit(pil_share *sh);
 /* NULL when memory is exhausted. The job is counted until pil_share_leave(). */
 pil_client *pil_share_client(pil_share *sh, uint64_t id);
 const pil_client *pil_share_find(const pil_share *sh, uint64_t id);

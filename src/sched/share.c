@@ -100,14 +100,6 @@ void pil_share_leave(pil_share *sh, pil_client *c) {
     free(c);
 }
 
-void pil_share_deinit(pil_share *sh) {
-    for (size_t i = 0; i < PIL_CLIENT_BUCKETS; i++)
-        for (pil_client *c; (c = sh->buckets[i]);) {
-            sh->buckets[i] = c->bucket_next;
-            free(c);
-        }
-}
-
 /* ── Waiting ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 void pil_share_count(pil_task *t) {
@@ -195,10 +187,7 @@ pil_task *pil_share_next(pil_share *sh, uint32_t quantum) {
         }
         pil_job *j = c->ring.first;
         pil_task *t = pil_job_next_task(j);
-        if (!t) {
-            pil_share_leave_ring(j);
-            continue;
-        }
+        assert(t); /* else it would have left the ring */
         if (has_credit(&j->deficit, &j->has_turn, quantum)) return t;
         rotate_job(c, j);
     }

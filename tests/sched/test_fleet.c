@@ -138,6 +138,15 @@ static void a_model_that_cannot_be_served_opens_the_breaker_at_once(void **state
     assert_int_equal(w->slot[0].spawned, 1);
 }
 
+static void a_worker_that_fails_after_it_was_ready_lies(void **state) {
+    world *w = *state;
+    up(w, 0);
+    pil_sched_failed(w->s, 0, PILLION_E_FORMAT, "changed its mind");
+    act_all(w);
+    assert_int_equal(w->slot[0].killed, 1);
+    assert_int_equal(measure(w).state, PIL_FLEET_STARTING);
+}
+
 static void a_worker_that_fails_for_want_of_memory_is_tried_again(void **state) {
     world *w = *state;
     act_all(w);
@@ -451,6 +460,7 @@ int main(void) {
         T2(while_one_worker_is_ready_an_open_breaker_refuses_nobody),
         T1(processes_that_cannot_be_started_are_deaths_at_start),
         T1(a_model_that_cannot_be_served_opens_the_breaker_at_once),
+        T1(a_worker_that_fails_after_it_was_ready_lies),
         T1(a_worker_that_fails_for_want_of_memory_is_tried_again),
         T1(kills_from_outside_neither_count_nor_pause_for_long),
         T3(all_workers_killed_at_once_cost_a_job_nothing),

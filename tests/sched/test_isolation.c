@@ -243,6 +243,17 @@ static void quarantine_knows_a_text_under_the_same_model_and_options_alone(void 
     assert_known(w, 0, false);
 }
 
+static void ids_are_quarantined_like_texts(void **state) {
+    world *w = *state;
+    static const int32_t ids[] = {101, 7592, 102};
+    w->inputs[0] = (pillion_input){.ids = ids, .n_ids = 3};
+    up(w, 0);
+    convict_text(w, 0);
+    assert_known(w, 0, true);
+    w->inputs[0].n_ids = 2;
+    assert_known(w, 0, false);
+}
+
 static void quarantine_ends_after_a_day(void **state) {
     world *w = *state;
     up(w, 0);
@@ -294,6 +305,7 @@ int main(void) {
         T(no_batch_is_sent_behind_a_suspect),
         T(a_second_copy_that_waits_is_answered_with_the_first),
         T(quarantine_knows_a_text_under_the_same_model_and_options_alone),
+        T(ids_are_quarantined_like_texts),
         T(quarantine_ends_after_a_day),
         T(quarantine_is_bounded_and_the_oldest_leaves),
         T(a_poison_repeated_a_thousand_times_kills_no_more),

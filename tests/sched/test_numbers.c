@@ -190,6 +190,19 @@ static void a_canary_without_a_vector_fails(void **state) {
     assert_int_equal(measure(w).workers_ready, 0);
 }
 
+static void a_canary_that_could_not_be_sent_proves_nothing(void **state) {
+    world *w = *state;
+    act_all(w);
+    pil_sched_ready(w->s, 0);
+    pil_action a;
+    do assert_true(act(w, &a));
+    while (a.kind != PIL_ACTION_SEND);
+    pil_sched_unsent(w->s, 0, PILLION_E_NOMEM);
+    assert_int_equal(measure(w).workers_ready, 0);
+    act_all(w);
+    assert_int_equal(w->slot[0].killed, 1);
+}
+
 /* One worker's word against another's: neither is believed. */
 static void a_reference_that_one_worker_alone_gave_does_not_survive_a_contradiction(void **state) {
     world *w = *state;
@@ -251,6 +264,7 @@ int main(void) {
         T1(a_canary_is_sent_every_minute),
         T(a_bit_that_flips_is_found_by_the_next_canary),
         T(a_canary_without_a_vector_fails),
+        T(a_canary_that_could_not_be_sent_proves_nothing),
         T(a_reference_that_one_worker_alone_gave_does_not_survive_a_contradiction),
         T(what_a_worker_says_after_a_failed_canary_is_not_believed),
     };
