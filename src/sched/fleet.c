@@ -306,6 +306,7 @@ static verdict judge(const pil_slot *w, pil_end how) {
         v.lost = at_work && how == PIL_END_EXIT;
         v.outside = how == PIL_END_OUTSIDE;
         break;
+    case PIL_CAUSE_START: v.outside = how == PIL_END_STOPPED; break;
     case PIL_CAUSE_STALL:
         v.outside = how == PIL_END_STOPPED;
         v.strike = same_batch && !v.outside;
@@ -314,7 +315,6 @@ static verdict judge(const pil_slot *w, pil_end how) {
     case PIL_CAUSE_RETIRED: v.expected = true; break;
     case PIL_CAUSE_LATE:
     case PIL_CAUSE_FAILED:
-    case PIL_CAUSE_START:
     case PIL_CAUSE_CANARY: break;
     }
     return v;

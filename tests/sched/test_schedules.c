@@ -199,9 +199,10 @@ static void note_death(sim *m, uint32_t slot) {
             if (m->company_hits[b->contents[i]] < 255) m->company_hits[b->contents[i]]++;
     }
     m->lies += w->told_lie || w->end == PIL_END_EXIT;
-    w->counted = !w->answered && !charged && (w->end != PIL_END_OUTSIDE || w->killed);
+    bool outside = w->end == PIL_END_STOPPED || (w->end == PIL_END_OUTSIDE && !w->killed);
+    w->counted = !w->answered && !charged && !outside;
     w->died_ms = m->now;
-    m->early += !charged && (w->end != PIL_END_OUTSIDE || w->killed); /* its last answer may not have been believed */
+    m->early += !charged && !outside; /* its last answer may not have been believed */
     if (w->counted) m->counted_ms[m->counted++ % 256] = m->now - m->skipped;
     /* The budget: five open the breaker; those on their way then may die as well; then one each 10 s. A breaker that
      * closes because its probe has answered a batch lets all slots start once more. */
@@ -390,7 +391,7 @@ static void do_kill(sim *m, const pil_action *a) {
     w->canary_failed = strcmp(a->why, "canary failed") == 0;
     if (finishes) answer_batch(m, a->slot, false);
     if (w->state != W_DYING) end_worker(m, w, PIL_END_OUTSIDE, below(m, 20));
-    if (for_time && !finishes) w->end = PIL_END_CRASH; /* what it means, for note_death() */
+    if (for_time && !finishes) w->end = w->paused ? PIL_END_STOPPED : PIL_END_CRASH;
 }
 
 static void act(sim *m, const pil_action *a) {
@@ -441,7 +442,7 @@ static void submit(sim *m, client_job *c) {
 static void check_item(sim *m, const client_job *c, size_t i, uint64_t age) {
     const pillion_item *it = pil_job_item(c->job, i);
     uint8_t what = c->contents[i];
-    bool quiet = !has(m, FAULT_CRASH | FAULT_HANG | FAULT_SLOW | FAULT_SWIZZLE);
+    bool quiet = !has(m, FAULT_CRASH | FAULT_HANG);
     switch ((int)it->status) {
     case PILLION_OK:
         CHECK(m, it->n_values == 1 && it->values[0] == (float)what, "text %zu has another's vector", i);
