@@ -126,7 +126,7 @@ static const pil_batch *hand_out(pil_sched *s, pil_slot *w, pil_work *b) {
     b->abandoned = false;
     b->public.id = ++s->next_id;
     b->public.slot = (uint32_t)(w - s->slots);
-    if (w->n_out == 0) w->moved_ms = s->now_ms;
+    if (w->n_out == 0) w->moved_ms = w->began_ms = s->now_ms;
     w->out[w->n_out++] = b;
     s->n_out++;
     return &b->public;
@@ -229,7 +229,7 @@ static pil_work *pop(pil_sched *s, pil_slot *w) {
     pil_work *b = w->out[0];
     w->n_out--;
     memmove(w->out, w->out + 1, w->n_out * sizeof(pil_work *));
-    w->moved_ms = s->now_ms;
+    w->moved_ms = w->began_ms = s->now_ms;
     b->used = false;
     s->n_out--;
     return b;
@@ -278,7 +278,6 @@ static void settle(pil_sched *s, pil_slot *w, pil_task *t, pil_answer *a, const 
     pil_batch_forget_task(s, t);
     pil_job_progress(s, j);
     if (item.n_tokens) pil_share_correct(t, item.n_tokens);
-    s->done_tokens += t->tokens;
     if (pil_job_keep(j, a)) pil_job_task_done(s, t, &item);
     else pil_job_task_status(s, t, PILLION_E_NOMEM);
 }
@@ -290,6 +289,7 @@ void pil_sched_answered(pil_sched *s, uint32_t slot, pil_answer *a) {
         pil_sched_lied(s, slot, "an answer to nothing");
         return;
     }
+    uint64_t took_ms = s->now_ms - w->began_ms;
     pil_work *b = pop(s, w);
     if (b->canary) {
         w->canary_out = false;
@@ -301,6 +301,7 @@ void pil_sched_answered(pil_sched *s, uint32_t slot, pil_answer *a) {
         return;
     }
     pil_fleet_answered(s, w);
+    pil_sched_measure_batch(s, b->public.tokens, took_ms);
     for (size_t i = 0; i < b->public.n; i++)
         if (b->tasks[i]) settle(s, w, b->tasks[i], a, &a->items[i]);
 }

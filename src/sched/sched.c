@@ -3,7 +3,7 @@
  * Time:       now_ms is the driver's clock without the gaps in which this process did not run: while there is work the
  *             driver calls every second, so a longer gap means that it was stopped, and its workers with it. Every
  *             deadline is in now_ms; only what the driver sees is in its clock.
- * Speed:      tokens answered for each millisecond that a worker was at work, over the last while, times workers.
+ * Speed:      tokens for each millisecond of a worker over the last batches that were not small, times workers.
  * Not here:   everything that is decided; sched_int.h has the map. Tests: tests/sched/, above all test_schedules.c. */
 #include "sched/sched.h"
 
@@ -100,20 +100,12 @@ bool pil_sched_is_drained(const pil_sched *s) {
 
 /* ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void measure_speed(pil_sched *s, uint64_t passed_ms) {
-    for (uint32_t i = 0; i < s->n_slots; i++) s->busy_ms += s->slots[i].n_out > 0 ? passed_ms : 0;
-    if (s->busy_ms < SPEED_WINDOW_MS) return;
-    s->busy_ms /= 2;
-    s->done_tokens /= 2;
-}
-
 void pil_sched_advance(pil_sched *s, uint64_t now_ms) {
     if (now_ms > s->clock_ms) {
         uint64_t passed = now_ms - s->clock_ms;
         bool stopped = passed > GAP_MS && pil_sched_is_busy(s);
         s->clock_ms = now_ms;
         if (stopped) s->skipped_ms += passed;
-        else measure_speed(s, passed);
         s->now_ms = s->clock_ms - s->skipped_ms;
     }
     pil_fleet_advance(s);
@@ -127,6 +119,16 @@ uint64_t pil_sched_next_ms(const pil_sched *s) {
     if (text < next) next = text;
     if (next > s->now_ms + TICK_MS && pil_sched_is_busy(s)) next = s->now_ms + TICK_MS;
     return next == UINT64_MAX ? next : next + s->skipped_ms;
+}
+
+/* A batch took so long. A small one says more about frames than about speed. */
+void pil_sched_measure_batch(pil_sched *s, uint32_t tokens, uint64_t ms) {
+    if (tokens < s->opt.batch_tokens / 4) return;
+    s->done_tokens += tokens;
+    s->busy_ms += ms;
+    if (s->busy_ms < SPEED_WINDOW_MS) return;
+    s->busy_ms /= 2;
+    s->done_tokens /= 2;
 }
 
 uint64_t pil_sched_tokens_per_s(const pil_sched *s) {

@@ -150,6 +150,7 @@ struct pil_slot {
     uint64_t since_ms;   /* in this state */
     uint64_t spawned_ms;
     uint64_t moved_ms, counter; /* last sign of progress */
+    uint64_t began_ms;   /* the oldest batch became that */
     uint64_t own_bytes, base_bytes;
     uint64_t canary_due_ms;
     uint64_t kill_batch; /* the oldest batch when we killed it; 0: none */
@@ -278,6 +279,7 @@ void pil_fleet_numeric_strike(pil_sched *s, uint64_t life);
 void pil_fleet_kill(pil_sched *s, pil_slot *w, pil_cause cause, const char *why);
 bool pil_fleet_is_bulk_missing(const pil_sched *s);
 bool pil_fleet_is_trusted(const pil_slot *w); /* what it says counts */
+void pil_sched_measure_batch(pil_sched *s, uint32_t tokens, uint64_t ms);
 uint64_t pil_sched_tokens_per_s(const pil_sched *s);
 bool pil_sched_is_busy(const pil_sched *s);
 

@@ -386,6 +386,21 @@ static void the_queue_holds_what_the_measured_speed_can_do_in_time(void **state)
     assert_int_equal(try_submit(w, 0, 1, &err), PILLION_E_LIMIT);
 }
 
+/* A thousand questions of one line say nothing about how fast a book is done. */
+static void small_batches_do_not_make_the_queue_small(void **state) {
+    world *w = *state;
+    up(w, 0);
+    for (int i = 0; i < 1000; i++) {
+        pil_job *j = submit(w, 0, 1, NULL);
+        assert_non_null(next(w));
+        advance(w, 20);
+        answer(w, 0);
+        assert_finished(w, j, PIL_JOB_ANSWERED);
+    }
+    assert_int_equal(measure(w).tokens_per_s, 0);
+    for (int i = 0; i < 100; i++) submit(w, 0, 300, NULL);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, two_workers, world_destroy)
 #define T1(name) cmocka_unit_test_setup_teardown(name, one_worker, world_destroy)
@@ -414,6 +429,7 @@ int main(void) {
         T(a_finished_job_may_be_cancelled),
         T(a_full_queue_refuses_and_says_so),
         T1(bytes_count_until_a_job_is_finished),
+        T1(small_batches_do_not_make_the_queue_small),
         T1(the_queue_holds_what_the_measured_speed_can_do_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
