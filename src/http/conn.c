@@ -84,6 +84,11 @@ bool pil_exchange_reserve(pil_exchange *x, size_t bytes) {
     return false;
 }
 
+void pil_exchange_release(pil_exchange *x, size_t bytes) {
+    x->reserved_bytes -= bytes;
+    count_memory(x->conn, false);
+}
+
 bool pil_conn_has_room(const pil_conn *c) {
     const pil_server *s = c->server;
     return s->in_flight_bytes < s->limits.in_flight_bytes || c->exchange.body_read ||
@@ -96,6 +101,7 @@ void pil_exchange_clear(pil_exchange *x) {
     if (x->ticket) pil_pool_cancel(x->server->pool, x->ticket);
     pil_document_cancel(x->document);
     pil_vectors_destroy(x->vectors);
+    pil_body_forget(x->parsing);
     pil_json_free(x->json);
     free(x->inputs);
     free(x->chunks);
@@ -207,7 +213,7 @@ static void feed(pil_conn *c, const char *bytes, size_t n) {
         n -= used;
         if (event == PIL_HTTP_MORE) {
             if (count_memory(c, true)) return;
-            pil_http_parser_drop_body(c->parser);
+            free(pil_http_parser_take_body(c->parser));
             refuse(c, 503, "Too much is in progress.");
             return;
         }

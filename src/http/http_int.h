@@ -4,9 +4,11 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/limits.h"
 #include "extract/extract.h"
 #include "http/http.h"
 #include "http/parse.h"
+#include "http/validate.h"
 
 typedef struct pil_conn pil_conn;
 typedef struct pil_exchange pil_exchange;
@@ -14,6 +16,7 @@ typedef struct pil_document pil_document;
 typedef struct pil_roots pil_roots;
 typedef struct pil_access pil_access;
 typedef struct pil_vectors pil_vectors;
+typedef struct pil_parsing pil_parsing;
 
 #define PIL_LISTENERS_MAX 16
 
@@ -35,6 +38,8 @@ struct pil_server {
     pil_timer *sweep; /* runs while there are connections */
     pil_document *documents; /* running, then waiting, in the order in which they came */
     size_t documents_running;
+    pil_parsing *parsings; /* large bodies that wait for a thread */
+    pil_parsing *parsing_now[PIL_LIMIT_PARSING];
     bool draining, has_successor; /* a successor: idle connections get one more answer */
     bool closing; /* nothing new is begun any more */
     uint64_t drain_end_ms;
@@ -79,6 +84,7 @@ struct pil_exchange {
     pil_ticket *ticket;     /* work with the pool */
     pil_document *document; /* a document being read */
     pil_vectors *vectors;   /* an answer being written */
+    pil_parsing *parsing;   /* the body being parsed */
     pil_json *json;         /* the parsed body */
     size_t reserved_bytes;  /* by pil_exchange_reserve() */
     pillion_input *inputs;
@@ -94,6 +100,7 @@ void pil_exchange_clear(pil_exchange *x);
 /* Counts memory that this exchange will need, until it is cleared. False when the others have too much already: answer
  * with pil_answer_busy(). A request of any legal size is taken while their sum is below the ceiling. */
 bool pil_exchange_reserve(pil_exchange *x, size_t bytes);
+void pil_exchange_release(pil_exchange *x, size_t bytes); /* a part of it is not needed any more */
 
 /* ── Answers (answer.c) ─────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -125,6 +132,20 @@ pil_complaint pil_complaint_of(pillion_status st);
  *   job   borrowed for the call; a large one is answered some turns of the loop later. */
 void pil_vectors_answer(pil_exchange *x, const pil_job *job, pil_buf *body);
 void pil_vectors_destroy(pil_vectors *v); /* accepts NULL */
+
+/* ── Bodies (body.c) ────────────────────────────────────────────────────────────────────────────────────────────── */
+
+#define PIL_TOO_MUCH "Too much is in progress, please retry shortly"
+
+/* The body fits its table: x->json and values[n], which are borrowed for the call, point into it. */
+typedef void (*pil_body_fn)(pil_exchange *x, const pil_value *values);
+
+/* Parses the request's body and checks it against fields[n], n <= PIL_FIELDS_MAX. Calls on_body, perhaps some turns of
+ * the loop later, or answers what is wrong: 422 in FastAPI's shape, 413, 503. */
+void pil_body_read(pil_exchange *x, const pil_field *fields, size_t n, pil_body_fn on_body);
+void pil_body_forget(pil_parsing *p); /* on_body will not be called; accepts NULL */
+/* The server is about to be freed, and all exchanges are cleared; threads may still run. */
+void pil_body_leave_all(pil_server *s);
 
 /* ── Routes (route.c) ───────────────────────────────────────────────────────────────────────────────────────── */
 

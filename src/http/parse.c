@@ -273,9 +273,9 @@ bool pil_http_parser_is_idle(const pil_http_parser *p) { return !p->started; }
 bool pil_http_parser_in_body(const pil_http_parser *p) { return p->head_done; }
 size_t pil_http_parser_memory(const pil_http_parser *p) { return p->head.cap + p->body.cap; }
 
-void pil_http_parser_drop_body(pil_http_parser *p) {
-    pil_buf_deinit(&p->body);
+char *pil_http_parser_take_body(pil_http_parser *p) {
     p->request.body = NULL;
+    return pil_buf_steal(&p->body);
 }
 
 unsigned pil_http_parser_status(const pil_http_parser *p, const char **text) {

@@ -56,8 +56,8 @@ bool pil_http_parser_is_idle(const pil_http_parser *p);
 bool pil_http_parser_in_body(const pil_http_parser *p);
 /* Bytes of memory that grow with the request. */
 size_t pil_http_parser_memory(const pil_http_parser *p);
-/* Frees the body, which nobody looks at any more. */
-void pil_http_parser_drop_body(pil_http_parser *p);
+/* Gives the body's memory to the caller (free): body_bytes of it, NULL if there are none. */
+char *pil_http_parser_take_body(pil_http_parser *p);
 
 /* Why BAD: the HTTP status, and a fixed text. */
 unsigned pil_http_parser_status(const pil_http_parser *p, const char **text);

@@ -5,6 +5,9 @@
  * Tests:   tests/http/test_server.py, tests/http/test_lifecycle.py. */
 #include <stdlib.h>
 #include <string.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/err.h"
 #include "base/limits.h"
@@ -42,6 +45,13 @@ static void set_limits(pil_server *s, const pil_server_limits *given) {
                                     .idle_ms = or_default(given->idle_ms, PIL_LIMIT_IDLE_MS)};
 }
 
+/* The C library would give each thread a heap of its own, which keeps what was once in it. */
+static void keep_one_heap(void) {
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server_options *opt, pillion_error *err) {
     *out = NULL;
     pil_server *s = calloc(1, sizeof *s);
@@ -53,6 +63,7 @@ pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server
     s->sweep = pil_timer_create(l, on_sweep, s);
     s->drain_timer = pil_timer_create(l, on_drain_step, s);
     set_limits(s, &opt->limits);
+    keep_one_heap();
     pillion_status st = PILLION_OK;
     if (!s->model_id || !s->sweep || !s->drain_timer) st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
     if (!st) st = pil_access_create(&s->access, opt, err);
@@ -78,6 +89,7 @@ void pil_server_destroy(pil_server *s) {
     s->closing = true;
     for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
     while (s->conns) pil_conn_close(s->conns);
+    pil_body_leave_all(s);
     pil_timer_destroy(s->sweep);
     pil_timer_destroy(s->drain_timer);
     pil_access_destroy(s->access);

@@ -1,6 +1,6 @@
 /* sidecar.c - the protocol of the Python sidecar: /health, /info, /embed, /embed-file, /ocr/…, /shutdown.
  *
- * Flow:    validate the body -> inputs -> pil_pool_submit() -> on_embedded(): vectors as JSON. A file is read by a
+ * Flow:    pil_body_read() -> inputs -> pil_pool_submit() -> on_embedded(): vectors as JSON. A file is read by a
  *          child first: open below a root -> pil_document_start() -> on_text(): chunks -> inputs, and so on.
  * Waiting: while the model is being compiled or mapped, work is held by the pool, and /info by itself; after
  *          PIL_LIMIT_HOLD_MS it is a 503, which the clients of this protocol try again.
@@ -18,11 +18,8 @@
 #include "http/http_int.h"
 #include "http/validate.h"
 
-#define DETAIL_BYTES_MAX (8 * PIL_MIB) /* a 422 with an error for each of 4,096 texts */
-#define JSON_VALUE_BYTES 100           /* that a parsed value costs besides its text */
 #define VECTOR_VALUE_BYTES 20          /* that one value of a vector costs: as a float, twice, and written out */
 #define DIM_GUESSED 1024               /* while the model is still loading */
-#define TOO_MUCH "Too much is in progress, please retry shortly"
 
 static const char *const poolings[] = {"mean", "cls", "max", NULL};
 static const char *const levels[] = {"accurate", "fast", NULL};
@@ -57,39 +54,6 @@ static const pil_field ocr_fields[OCR_FIELDS] = {
 };
 
 static void out_of_memory(pil_exchange *x) { pil_answer_busy(x, 1000, "Out of memory"); }
-
-/* An upper bound of the number of values of a JSON text. */
-static size_t count_values(const char *s, size_t n) {
-    size_t values = 1;
-    for (size_t i = 0; i < n; i++) values += s[i] == ',' || s[i] == ':' || s[i] == '[' || s[i] == '{';
-    return values;
-}
-
-/* Parses and checks the body into x->json and values. False when the request is answered already. */
-static bool take_body(pil_exchange *x, pil_value *values, const pil_field *fields, size_t n) {
-    const pil_http_request *r = x->request;
-    if (!pil_exchange_reserve(x, r->body_bytes + JSON_VALUE_BYTES * count_values(r->body, r->body_bytes))) {
-        pil_answer_busy(x, 1000, TOO_MUCH);
-        return false;
-    }
-    pil_buf detail;
-    pil_buf_init(&detail, DETAIL_BYTES_MAX);
-    const char *type = pil_http_parser_header(x->parser, "content-type", NULL);
-    pillion_status st =
-        pil_validate(&x->json, values, fields, n, type, r->body, r->body_bytes, PIL_LIMIT_TEXTS, &detail);
-    pil_http_parser_drop_body(x->parser);
-    if (st == PILLION_OK) {
-        pil_buf_deinit(&detail);
-        return true;
-    }
-    if (st == PILLION_E_NOMEM) {
-        pil_buf_deinit(&detail);
-        out_of_memory(x);
-        return false;
-    }
-    pil_answer_send(x, st == PILLION_E_LIMIT ? 413 : 422, "application/json", &detail, NULL);
-    return false;
-}
 
 /* ── Health ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -223,7 +187,7 @@ static void submit(pil_exchange *x, size_t n) {
     const pil_pool_info *info = pil_pool_info_of(x->server->pool);
     size_t dim = info->dim ? info->dim : DIM_GUESSED;
     if (!pil_exchange_reserve(x, n * (sizeof *x->inputs + dim * VECTOR_VALUE_BYTES))) {
-        pil_answer_busy(x, 1000, TOO_MUCH);
+        pil_answer_busy(x, 1000, PIL_TOO_MUCH);
         return;
     }
     pillion_run_options options;
@@ -239,9 +203,7 @@ static void submit(pil_exchange *x, size_t n) {
     else if (st) unavailable(x, false);
 }
 
-void pil_sidecar_embed(pil_exchange *x) {
-    pil_value v[EMBED_FIELDS];
-    if (!take_body(x, v, embed_fields, EMBED_FIELDS)) return;
+static void embed(pil_exchange *x, const pil_value *v) {
     size_t n = pil_json_count(v[EMBED_TEXTS].texts);
     x->normalize = v[EMBED_NORMALIZE].number != 0;
     x->inputs = calloc(n, sizeof *x->inputs);
@@ -255,6 +217,8 @@ void pil_sidecar_embed(pil_exchange *x) {
     if (x->inputs) submit(x, n);
     else out_of_memory(x);
 }
+
+void pil_sidecar_embed(pil_exchange *x) { pil_body_read(x, embed_fields, EMBED_FIELDS, embed); }
 
 /* ── Files ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -337,7 +301,7 @@ static void on_text(const pil_document_result *r, void *ud) {
     pil_exchange *x = ud;
     if (!is_read(x, r)) return;
     if (!pil_exchange_reserve(x, 2 * count_text(pil_json_get(r->json, "pages")))) {
-        pil_answer_busy(x, 1000, TOO_MUCH);
+        pil_answer_busy(x, 1000, PIL_TOO_MUCH);
         return;
     }
     if (cut_chunks(x, pil_json_get(r->json, "pages"))) {
@@ -364,11 +328,10 @@ static void read_document(pil_exchange *x, int fd, const char *const *args, uint
         out_of_memory(x);
 }
 
-void pil_sidecar_embed_file(pil_exchange *x) {
-    pil_value v[FILE_FIELDS];
+static void embed_file(pil_exchange *x, const pil_value *v) {
     const char *type;
     int fd = -1;
-    if (!take_body(x, v, file_fields, FILE_FIELDS) || !open_file(x, &v[FILE_PATH], &fd, &type)) return;
+    if (!open_file(x, &v[FILE_PATH], &fd, &type)) return;
     x->normalize = v[FILE_NORMALIZE].number != 0;
     x->chunk_size = v[FILE_SIZE].number;
     x->chunk_overlap = v[FILE_OVERLAP].number;
@@ -376,6 +339,8 @@ void pil_sidecar_embed_file(pil_exchange *x) {
     const char *const args[] = {"text", type, NULL};
     read_document(x, fd, args, PIL_LIMIT_EXTRACT_MS, on_text);
 }
+
+void pil_sidecar_embed_file(pil_exchange *x) { pil_body_read(x, file_fields, FILE_FIELDS, embed_file); }
 
 static void on_detected(const pil_document_result *r, void *ud) {
     pil_exchange *x = ud;
@@ -413,13 +378,14 @@ static void on_recognised(const pil_document_result *r, void *ud) {
     pil_answer_send(x, 200, "application/json", &body, NULL);
 }
 
-void pil_sidecar_ocr_detect(pil_exchange *x) {
-    pil_value v[1];
+static void ocr_detect(pil_exchange *x, const pil_value *v) {
     int fd = -1;
-    if (!take_body(x, v, ocr_fields, 1) || !open_file(x, &v[OCR_PATH], &fd, NULL)) return;
+    if (!open_file(x, &v[OCR_PATH], &fd, NULL)) return;
     const char *const args[] = {"ocr-detect", NULL};
     read_document(x, fd, args, PIL_LIMIT_EXTRACT_MS, on_detected);
 }
+
+void pil_sidecar_ocr_detect(pil_exchange *x) { pil_body_read(x, ocr_fields, 1, ocr_detect); }
 
 /* A language becomes an argument of the child: letters, digits, "-" and "_", and no dash in front. */
 static bool is_language(const pil_value *v) {
@@ -427,10 +393,9 @@ static bool is_language(const pil_value *v) {
     return strspn(v->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == v->text_bytes;
 }
 
-void pil_sidecar_ocr_extract(pil_exchange *x) {
-    pil_value v[OCR_FIELDS];
+static void ocr_extract(pil_exchange *x, const pil_value *v) {
     int fd = -1;
-    if (!take_body(x, v, ocr_fields, OCR_FIELDS) || !open_file(x, &v[OCR_PATH], &fd, NULL)) return;
+    if (!open_file(x, &v[OCR_PATH], &fd, NULL)) return;
     if (!is_language(&v[OCR_LANGUAGE])) {
         close(fd);
         pil_answer_detail(x, 422, "language must look like \"en-US\" or \"de\"");
@@ -439,6 +404,8 @@ void pil_sidecar_ocr_extract(pil_exchange *x) {
     const char *const args[] = {"ocr-extract", v[OCR_LANGUAGE].text, v[OCR_LEVEL].text, NULL};
     read_document(x, fd, args, PIL_LIMIT_OCR_MS, on_recognised);
 }
+
+void pil_sidecar_ocr_extract(pil_exchange *x) { pil_body_read(x, ocr_fields, OCR_FIELDS, ocr_extract); }
 
 /* ── The end ────────────────────────────────────────────────────────────────────────────────────────────────── */
 

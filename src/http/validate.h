@@ -22,6 +22,8 @@ typedef enum pil_field_type {
     PIL_FIELD_CHOICE, /* one of the words */
 } pil_field_type;
 
+#define PIL_FIELDS_MAX 8 /* of one table */
+
 typedef struct pil_field {
     const char *name;
     pil_field_type type;

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,52 @@ static pillion_status uv_error(pillion_error *err, const char *doing, int e) {
 
 static void on_closed(uv_handle_t *h) { free(h->data); }
 
+/* ── Threads ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef struct work_request {
+    uv_async_t handle; /* first */
+    pthread_t thread;
+    pil_work_fn work, done;
+    void *ud;
+} work_request;
+
+static void *run_work(void *arg) {
+    work_request *w = arg;
+    w->work(w->ud);
+    uv_async_send(&w->handle);
+    return NULL;
+}
+
+static void finish_work(work_request *w) {
+    pthread_join(w->thread, NULL);
+    uv_close((uv_handle_t *)&w->handle, on_closed);
+    w->done(w->ud);
+}
+
+static void on_work_done(uv_async_t *h) {
+    if (!uv_is_closing((uv_handle_t *)h)) finish_work(h->data);
+}
+
+pillion_status pil_loop_work(pil_loop *l, pil_work_fn work, pil_work_fn done, void *ud) {
+    work_request *w = calloc(1, sizeof *w);
+    if (!w || uv_async_init(&l->uv, &w->handle, on_work_done) != 0) {
+        free(w);
+        return PILLION_E_NOMEM;
+    }
+    w->handle.data = w;
+    w->work = work;
+    w->done = done;
+    w->ud = ud;
+    sigset_t all, before; /* signals are for the loop's thread */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int e = pthread_create(&w->thread, NULL, run_work, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (e == 0) return PILLION_OK;
+    uv_close((uv_handle_t *)&w->handle, on_closed);
+    return PILLION_E_NOMEM;
+}
+
 /* ── Loop ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 pillion_status pil_loop_create(pil_loop **out, pillion_error *err) {
@@ -126,7 +173,9 @@ pillion_status pil_loop_create(pil_loop **out, pillion_error *err) {
 /* Closes a handle that its owner has left open. Signal watches live inside the loop, everything else is freed. */
 static void close_leftover(uv_handle_t *h, void *ud) {
     (void)ud;
-    if (!uv_is_closing(h)) uv_close(h, h->type == UV_SIGNAL ? NULL : on_closed);
+    if (uv_is_closing(h)) return;
+    if (h->type == UV_ASYNC) finish_work(h->data);
+    else uv_close(h, h->type == UV_SIGNAL ? NULL : on_closed);
 }
 
 void pil_loop_destroy(pil_loop *l) {

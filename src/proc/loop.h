@@ -44,6 +44,15 @@ typedef void (*pil_signal_fn)(int signum, void *ud);
 /* Watches a signal until the loop is destroyed; does not keep the loop running. */
 pillion_status pil_loop_signal(pil_loop *l, int signum, pil_signal_fn fn, void *ud, pillion_error *err);
 
+/* ── Threads ────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+typedef void (*pil_work_fn)(void *ud);
+
+/* Has work(ud) run by a thread of its own, then calls done(ud) from the loop; if the loop ends before, done is called
+ * by pil_loop_destroy(). work must be pure: it uses what ud points to, which nobody else looks at meanwhile.
+ *   Errors  E_NOMEM: no thread can be had; neither is called. */
+pillion_status pil_loop_work(pil_loop *l, pil_work_fn work, pil_work_fn done, void *ud);
+
 /* ── Streams ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 typedef struct pil_stream pil_stream;
