@@ -9,7 +9,7 @@
  * Invariants: (1) at most PIL_LIMIT_PARSING threads; the server knows each. (2) its list holds those that wait, in the
  *             order in which they came. (3) a parsing has an exchange until that is cleared, and a server until that is
  *             destroyed.
- * Tests:      tests/http/test_rows.py, tests/http/test_overload.py. */
+ * Tests:      tests/http/test_rows.py, tests/http/test_turns.py. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

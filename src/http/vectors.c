@@ -3,7 +3,7 @@
  * Flow:    few values are written at once. Of many the job's are copied, since it goes when its callback returns; a
  *          timer then writes a slice in each turn of the loop, and the last one sends the answer.
  * Memory:  the exchange owns what is being written; it was reserved when the texts were submitted.
- * Tests:   tests/http/test_failures.py, tests/http/test_overload.py. */
+ * Tests:   tests/http/test_failures.py, tests/http/test_turns.py. */
 #include <stdlib.h>
 #include <string.h>
 
