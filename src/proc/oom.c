@@ -5,7 +5,7 @@
  * Invariants: a kill explains one death. A kill that no death of ours claims within SETTLE_MS was somebody else's.
  * What is wrong with it: a kill elsewhere on the machine in the same seconds as a kill of a worker from outside makes
  *             that one look like ours: a text is then tried alone without need, at worst blamed after a second time.
- * Tests:      tests/proc/test_pool.c. */
+ * Tests:      tests/faults/rows_worker.py (W4), with a cgroup. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -61,7 +61,6 @@ static void start_seat(pil_pool *p, pil_seat *s) {
 
 static void act(pil_pool *p, const pil_action *a) {
     pil_seat *s = &p->seats[a->slot];
-    bool failed = p->info.state == PIL_POOL_FAILED; /* nothing that follows from that is news */
     switch (a->kind) {
     case PIL_ACTION_NONE: break;
     case PIL_ACTION_SPAWN: start_seat(p, s); break;
@@ -71,12 +70,7 @@ static void act(pil_pool *p, const pil_action *a) {
         pil_log(PIL_LOG_INFO, "worker retired", "worker=%u worker_pid=%d reason=\"%s\"", a->slot, s->pid, a->why);
         pil_seat_retire(s);
         break;
-    case PIL_ACTION_KILL:
-        if (!s->killed)
-            pil_log(failed ? PIL_LOG_DEBUG : PIL_LOG_ERROR, "worker killed", "worker=%u worker_pid=%d reason=\"%s\"",
-                    a->slot, s->pid, a->why);
-        pil_seat_kill(s);
-        break;
+    case PIL_ACTION_KILL: pil_seat_kill(s, a->why); break;
     }
 }
 

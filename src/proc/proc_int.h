@@ -64,9 +64,10 @@ typedef struct pil_seat {
     pil_timer *timer;   /* runs when its stream has ended: it must be gone soon */
     bool exited, ended; /* the process; its stream */
     bool killed, retired; /* by us */
+    bool stopped;         /* by a signal, when it was looked at last */
+    char cause[160];      /* why it was killed */
     bool stale;         /* it said that its compiled file does not serve any more: */
     pillion_error why;
-    unsigned stopped;   /* how often in a row it was seen stopped by a signal */
     int status, term_signal;
     uint32_t first, next; /* numbers of its oldest request, and of its next one */
     char head[PIL_FRAME_HEADER_BYTES];
@@ -86,7 +87,7 @@ void pil_seat_send(pil_seat *s, const pil_batch *b);
 void pil_seat_abandon(pil_seat *s); /* its oldest request */
 void pil_seat_retire(pil_seat *s);
 /* Kills the process. Nothing that it has said or will say is read any more. */
-void pil_seat_kill(pil_seat *s);
+void pil_seat_kill(pil_seat *s, const char *cause);
 /* Tells the dispatcher how far the process is. */
 void pil_seat_look(pil_seat *s);
 

@@ -28,7 +28,6 @@
 
 #define ANSWER_ARENA_MAX (512 * PIL_MIB)
 #define READY_BYTES_MAX PIL_MIB
-#define STOPPED_MAX 2 /* looks, half a second apart: a whole process tree that goes on again is given that time */
 #define EXIT_MS 500 /* a process whose stream has ended is about to exit, or has closed it on purpose */
 
 static uint64_t id_of(const pil_seat *s, uint32_t number) { return (uint64_t)s->generation << 32 | number; }
@@ -54,11 +53,11 @@ static pil_end classify(pil_seat *s, char *why, size_t why_bytes) {
         snprintf(why, why_bytes, "killed for want of memory");
         return PIL_END_OOM;
     }
-    if (s->stopped) {
+    if (s->killed && s->stopped) {
         snprintf(why, why_bytes, "stopped from outside");
         return PIL_END_STOPPED;
     }
-    snprintf(why, why_bytes, "signal %d (%s)", s->term_signal, strsignal(s->term_signal));
+    snprintf(why, why_bytes, "%s", strsignal(s->term_signal));
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (s->term_signal == own[i]) return PIL_END_CRASH;
     return PIL_END_OUTSIDE;
@@ -91,9 +90,9 @@ static void gone(pil_seat *s) {
     if (s->stale) pil_seat_fail(s);
     char why[80];
     pil_end how = classify(s, why, sizeof why);
-    if (!s->killed && !s->retired)
-        pil_log(PIL_LOG_WARN, "worker died", "worker=%u worker_pid=%d serving=%d reason=\"%s\"", s->index, s->pid,
-                was_serving, why);
+    if (!s->retired && p->info.state != PIL_POOL_FAILED) /* each death has one line, which names its cause */
+        pil_log(PIL_LOG_WARN, "worker died", "worker=%u worker_pid=%d serving=%d status=%d signal=%d reason=\"%s\"",
+                s->index, s->pid, was_serving, s->status, s->term_signal, s->killed ? s->cause : why);
     pil_sched_ended(p->sched, s->index, how, why);
 }
 
@@ -109,7 +108,7 @@ static void on_exit_of(int status, int term_signal, void *ud) {
     pil_pool_turn(p);
 }
 
-void pil_seat_kill(pil_seat *s) {
+void pil_seat_kill(pil_seat *s, const char *cause) {
     if (s->state == PIL_SEAT_EMPTY) return;
     if (s->state == PIL_SEAT_WAITING) { /* there is no process: it takes too long to compile */
         s->state = PIL_SEAT_EMPTY;
@@ -117,6 +116,7 @@ void pil_seat_kill(pil_seat *s) {
         return;
     }
     pil_seat_look(s); /* is it stopped? */
+    if (!s->killed) snprintf(s->cause, sizeof s->cause, "%s%s", cause, s->stopped ? ": stopped from outside" : "");
     s->killed = s->ended = true;
     pil_child_kill(s->child, SIGKILL);
     pil_stream_close(s->stream);
@@ -125,9 +125,8 @@ void pil_seat_kill(pil_seat *s) {
 }
 
 static void lied(pil_seat *s, const char *why) {
-    pil_log(PIL_LOG_ERROR, "worker lied", "worker=%u worker_pid=%d reason=\"%s\"", s->index, s->pid, why);
     pil_sched_lied(s->pool->sched, s->index, why);
-    pil_seat_kill(s); /* at once: not one word more of it is read */
+    pil_seat_kill(s, why); /* at once: not one word more of it is read */
 }
 
 void pil_seat_retire(pil_seat *s) {
@@ -362,9 +361,8 @@ static pillion_status spawn(pil_seat *s, pillion_error *err) {
 }
 
 pillion_status pil_seat_start(pil_seat *s, pillion_error *err) {
-    s->exited = s->ended = s->killed = s->retired = s->stale = false;
+    s->exited = s->ended = s->killed = s->retired = s->stopped = s->stale = false;
     s->why = (pillion_error){0};
-    s->stopped = 0;
     s->status = s->term_signal = 0;
     s->head_bytes = 0;
     s->first = s->next = 1;
@@ -406,15 +404,6 @@ static const char *value_of(const char *text, const char *name) {
     return line ? line + strlen(name) + strspn(line + strlen(name), "\t ") : NULL;
 }
 
-/* A process that somebody has stopped would be taken for one that a text makes hang. It is no text's fault, so it is
- * killed before anybody thinks so: to the dispatcher that is a death from outside. */
-static void look_for_stop(pil_seat *s, const char *state) {
-    s->stopped = state && (*state == 'T' || *state == 't') ? s->stopped + 1 : 0;
-    if (s->stopped != STOPPED_MAX || s->killed) return;
-    pil_log(PIL_LOG_WARN, "worker was stopped from outside", "worker=%u worker_pid=%d", s->index, s->pid);
-    pil_child_kill(s->child, SIGKILL);
-}
-
 void pil_seat_look(pil_seat *s) {
     char path[48], text[4096];
     if (!s->child || !s->page) return;
@@ -423,8 +412,8 @@ void pil_seat_look(pil_seat *s) {
     ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
     if (fd >= 0) close(fd);
     text[n > 0 ? n : 0] = '\0';
-    const char *own_kib = value_of(text, "\nRssAnon:");
-    look_for_stop(s, value_of(text, "\nState:"));
+    const char *own_kib = value_of(text, "\nRssAnon:"), *state = value_of(text, "\nState:");
+    s->stopped = state && (*state == 'T' || *state == 't');
     pil_sched_progress(s->pool->sched, s->index, pil_page_progress(s->page),
                        own_kib ? strtoull(own_kib, NULL, 10) * PIL_KIB : 0);
 }
