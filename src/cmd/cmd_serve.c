@@ -132,6 +132,11 @@ static void on_pool(void *ud) {
         if (!s->stopping && pil_serve_ready(s, &err)) fail(s, &err);
     }
     if (info->state == PIL_POOL_FAILED && !s->stopping) fail(s, &info->error);
+    if (s->link >= 0 && info->breaker_open && !s->stopping) { /* the server before us does it better */
+        pillion_error err = {0};
+        pil_err_set(&err, PILLION_E_UNAVAILABLE, "no worker can be started: %s", info->reason);
+        fail(s, &err);
+    }
     pil_server_model_changed(s->server);
 }
 

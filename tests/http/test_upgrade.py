@@ -6,12 +6,13 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import unittest
 from pathlib import Path
 
-from raw import BIN, SLOW, Connection, Server, is_alive, main
+from raw import BIN, SLOW, Connection, Server, environment, is_alive, main
 
 UPGRADES = 6
 BODY = json.dumps({"texts": ["one text", "and another"]})
@@ -200,22 +201,35 @@ class Replace(Case):
                 self.assertEqual(list(self.dir.iterdir()), [])
 
     def test_a_successor_that_cannot_say_where_it_is_changes_nothing(self):
-        def write_nothing():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-        file = self.dir / "h.json"
+        folder, away = self.dir / "folder", self.dir / "away"
+        folder.mkdir()
+        file = folder / "h.json"
         with Server("--handshake", file, "--log-level", "info") as old:
             before = file.read_text()
-            with Server("--replace", "--handshake", file, ready=False, listen=("--port", str(old.address[1])),
-                        preexec_fn=write_nothing) as new:
-                self.assertEqual(new.process.wait(60 * SLOW), 1)
+            folder.rename(away)
+            with Server("--replace", "--handshake", file, ready=False, listen=("--port", str(old.address[1]))) as new:
+                self.assertEqual(new.process.wait(60 * SLOW), 1, new.stderr())
+                self.assertIn("No such file", new.stderr())
+            away.rename(folder)
             self.assertTrue(Server.wait(lambda: "the successor ended before it was ready" in old.stderr(), 30 * SLOW))
             self.assertEqual(file.read_text(), before)
             self.assertEqual(len(old.embed(["x"])), 1)
             with self.successor(old, "--handshake", file) as new:
                 self.ends(old)
                 self.assertEqual(json.loads(file.read_text())["pid"], new.process.pid)
+
+    def test_a_successor_whose_workers_cannot_start_gives_up(self):
+        def no_memory_to_share():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+        with Server() as old:
+            r = subprocess.run([BIN, "serve", "--replace", "--port", str(old.address[1])], capture_output=True,
+                               stdin=subprocess.DEVNULL, env=environment(), preexec_fn=no_memory_to_share, check=False,
+                               timeout=120 * SLOW)
+            self.assertEqual(r.returncode, 1, r.stderr)
+            self.assertIn(b"pillion serve: no worker can be started: ", r.stderr)
+            self.assertEqual(len(old.embed(["x"])), 1)
 
     def test_without_a_predecessor_it_is_a_start_like_any_other(self):
         with socket.socket() as free:
