@@ -199,32 +199,35 @@ static bool end_batch(replay *r) {
 /* The pool is given texts of usual size only: what is beyond the limit of any request fails here, by itself. */
 static bool is_too_large(const pillion_input *in) { return in->text_bytes > PIL_LIMIT_TEXT_BYTES; }
 
-/* Hands the next texts to the pool: all up to one that is too large, or one with --alone. At the end of a batch the
- * next one begins; at the end of all the loop ends. */
-static void go_on(replay *r) {
+/* Passes over what is done and what fails by itself. False at the end of all batches. */
+static bool find_next(replay *r) {
     for (;;) {
         r->at += r->n;
         r->n = 0;
         while (r->at < batch_of(r)->n && is_too_large(&texts_of(r)[r->at]))
             r->outcomes[r->at++] = (outcome){.status = PILLION_E_LIMIT};
-        if (r->at < batch_of(r)->n) break;
-        if (!end_batch(r)) {
-            stop(r, r->all.texts_failed ? PIL_EXIT_FAILURE : PIL_EXIT_OK);
-            return;
-        }
+        if (r->at < batch_of(r)->n) return true;
+        if (!end_batch(r)) return false;
         begin_batch(r);
     }
-    size_t most = r->values->alone ? 1 : batch_of(r)->n - r->at;
-    while (r->n < most && !is_too_large(&texts_of(r)[r->at + r->n])) r->n++;
-    pillion_error err = {0};
-    pillion_run_options options;
-    pillion_run_options_init(&options);
-    r->submit_ns = pil_clock_ns();
-    if (pil_pool_submit(r->pool, &r->ticket, 0, PILLION_OP_EMBED, &options, texts_of(r) + r->at, r->n, on_done, r,
-                        &err)) {
-        pil_say(who, "%s", err.text);
-        stop(r, PIL_EXIT_FAILURE);
+}
+
+/* Hands the next texts to the pool: all up to one that is too large, or one with --alone. What the pool does not take
+ * has failed; the replay goes on, and ends the loop at the end of all batches. */
+static void go_on(replay *r) {
+    while (find_next(r)) {
+        size_t most = r->values->alone ? 1 : batch_of(r)->n - r->at;
+        while (r->n < most && !is_too_large(&texts_of(r)[r->at + r->n])) r->n++;
+        pillion_error err = {0};
+        pillion_run_options options;
+        pillion_run_options_init(&options);
+        r->submit_ns = pil_clock_ns();
+        if (pil_pool_submit(r->pool, &r->ticket, 0, PILLION_OP_EMBED, &options, texts_of(r) + r->at, r->n, on_done, r,
+                            &err) == PILLION_OK)
+            return;
+        for (size_t i = 0; i < r->n; i++) r->outcomes[r->at + i] = (outcome){.status = err.code};
     }
+    stop(r, r->all.texts_failed ? PIL_EXIT_FAILURE : PIL_EXIT_OK);
 }
 
 /* A vector is proven here once more: of the model's dimension, finite, of length 1. */
@@ -260,7 +263,11 @@ static void on_pool(void *ud) {
         pil_say(who, "%s", info->error.text);
         stop(r, pil_exit_of(info->error.code));
     }
-    if (info->state != PIL_POOL_READY || r->has_begun) return;
+    if (info->breaker_open && !r->has_begun && !r->status) { /* a server would try again; here somebody waits */
+        pil_say(who, "workers cannot be started: %s", info->reason);
+        stop(r, PIL_EXIT_FAILURE);
+    }
+    if (info->state != PIL_POOL_READY || r->has_begun || r->status) return;
     r->has_begun = true;
     begin_batch(r);
     go_on(r);

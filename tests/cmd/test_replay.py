@@ -10,6 +10,7 @@ from pathlib import Path
 import cli
 import make_replay_corpus as corpus
 
+FAULTS_BIN = Path(os.environ.get("PILLION_FAULTS_BIN", cli.SOURCE / "build-faults/pillion"))
 TOO_LARGE = 4 * 1024 * 1024 + 1  # bytes of a text, one beyond the limit
 
 
@@ -70,6 +71,35 @@ class Corpus(cli.Case):
         total = self.check(lines)
         self.assertGreater(killed, 0)
         self.assertLessEqual(total["deaths"], killed)
+
+
+@unittest.skipUnless(FAULTS_BIN.exists(), f"no test build in {FAULTS_BIN} (cmake --preset faults)")
+class Poison(cli.Case):
+    """The test build: a text with a marker does to its worker what the marker says."""
+
+    def replay(self, batches, **env):
+        path = self.dir / "batch.json"
+        path.write_text(json.dumps(batches))
+        r = subprocess.run([FAULTS_BIN, "replay", "--json", path], capture_output=True, timeout=250,
+                           env=cli.environment(**env), check=False)
+        return r, [json.loads(line) for line in r.stdout.splitlines()]
+
+    def test_texts_that_kill_fail_alone(self):
+        texts = [f"text {i}" for i in range(24)]
+        poisoned = [*texts[:7], "bad \x01fault:segv", *texts[7:]]
+        mixed = ["a", "\x01fault:nan", "\x01fault:abort", "b"]
+        r, (first, second, third, total) = self.replay([texts, poisoned, mixed])
+        self.assertEqual(r.returncode, cli.FAILURE)
+        self.assertEqual([t["index"] for t in second["texts"] if not t["ok"]], [7])
+        self.assertEqual([t["index"] for t in third["texts"] if not t["ok"]], [1, 2])
+        self.assertEqual(third["texts"][1]["error"], "result is not a finite vector")
+        self.assertEqual((first["deaths"], second["deaths"], first["ok"]), (0, 2, True))
+        self.assertEqual([total[k] for k in ("batches_failed", "texts", "texts_failed")], [2, 53, 3])
+
+    def test_workers_that_never_start_end_the_replay_with_a_reason(self):
+        r, lines = self.replay(["a"], PILLION_FAULT_START="segv")
+        self.assertEqual((r.returncode, lines), (cli.FAILURE, []))
+        self.assertIn(b"pillion replay: ", r.stderr)
 
 
 class Shapes(cli.Case):
