@@ -1,7 +1,14 @@
 /* test_memory.c - each allocation of the dispatcher fails once: what comes of it is a typed error and nothing else. */
 #include "sched/world.h"
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !HIDDEN_THREAD
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define OWN_ALLOCATOR 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define OWN_ALLOCATOR 1
+#endif
+#if defined(__GLIBC__) && !defined(OWN_ALLOCATOR) && !HIDDEN_THREAD
 #define CAN_FAIL 1
 #else
 #define CAN_FAIL 0
