@@ -82,9 +82,15 @@ static void put_details(pil_buf *body, const pil_server *s, const pil_pool_info 
     put_text(body, "model", s->model_id);
     if (info->dim) pil_buf_printf(body, ",\"dim\":%u", info->dim);
     put_text(body, "sandbox", info->sandbox);
-    pil_buf_printf(body, ",\"device\":\"cpu\",\"state\":\"%s\",\"workers\":%u,\"workers_ready\":%u,\"restarts\":%llu",
-                   state_of(s, info), info->workers, info->workers_ready, (unsigned long long)info->deaths);
-    pil_buf_printf(body, ",\"connections\":%zu,\"in_flight_bytes\":%zu", s->n_conns, s->in_flight_bytes);
+    pil_sched_load load;
+    pil_pool_measure(s->pool, &load);
+    pil_buf_printf(body, ",\"device\":\"cpu\",\"state\":\"%s\",\"workers\":%u,\"workers_ready\":%u", state_of(s, info),
+                   info->workers, info->workers_ready);
+    pil_buf_printf(body, ",\"deaths\":%llu,\"restarts\":%llu,\"retries\":%llu,\"poisoned\":%llu",
+                   (unsigned long long)load.deaths, (unsigned long long)load.restarts,
+                   (unsigned long long)load.retries, (unsigned long long)load.texts_poisoned);
+    pil_buf_printf(body, ",\"texts_waiting\":%zu,\"connections\":%zu,\"in_flight_bytes\":%zu", load.texts_waiting,
+                   s->n_conns, s->in_flight_bytes);
     if (info->state == PIL_POOL_FAILED) put_text(body, "reason", info->error.text);
     else if (info->breaker_open) put_text(body, "reason", info->reason);
     else if (info->state == PIL_POOL_READY && info->workers_ready == 0)

