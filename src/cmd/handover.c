@@ -122,6 +122,8 @@ static bool send_inheritance(int fd, const pil_inheritance *in) {
 
 static void on_offer(void *ud) {
     pil_handover *h = ud;
+    if (h->peer >= 0) on_peer(h); /* it may be gone: then it must not stand in the way of the next one */
+    if (h->fd < 0) return;
     int fd = accept4(h->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) return;
     pil_inheritance in = {.lock_fd = -1};
