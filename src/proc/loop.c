@@ -9,6 +9,7 @@
 #include "proc/loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
@@ -31,6 +32,7 @@
 #define READ_BYTES ((size_t)64 * 1024)
 #define BACKLOG 1024 /* connections that wait while a turn of the loop lasts */
 #define SIGNALS_MAX 8
+#define WATCHED_MAX 4096 /* connections, workers and what else is open stay far below */
 #define ACCEPT_AGAIN_MS 100
 
 typedef struct signal_watch {
@@ -152,6 +154,32 @@ pillion_status pil_loop_work(pil_loop *l, pil_work_fn work, pil_work_fn done, vo
 
 /* ── Loop ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* libuv keeps a table of watched descriptors, as long as the highest number, and aborts when it cannot grow. It gets
+ * its full length now, so that memory that runs out later is the error of a connection and not the server's end. */
+static void watch_highest(uv_loop_t *uv) {
+    struct rlimit r;
+    int ends[2];
+    uv_poll_t *poll = malloc(sizeof *poll);
+    if (!poll || getrlimit(RLIMIT_NOFILE, &r) != 0 || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+        free(poll);
+        return;
+    }
+    int wanted = r.rlim_cur < WATCHED_MAX ? (int)r.rlim_cur : WATCHED_MAX;
+    int highest = fcntl(ends[0], F_DUPFD_CLOEXEC, wanted - 1);
+    poll->data = poll;
+    if (highest >= 0 && uv_poll_init(uv, poll, highest) == 0) {
+        uv_poll_start(poll, UV_READABLE, NULL);
+        uv_poll_stop(poll);
+        uv_close((uv_handle_t *)poll, on_closed);
+        uv_run(uv, UV_RUN_NOWAIT);
+    } else {
+        free(poll);
+    }
+    if (highest >= 0) close(highest);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 pillion_status pil_loop_create(pil_loop **out, pillion_error *err) {
     *out = NULL;
     pil_loop *l = calloc(1, sizeof *l);
@@ -166,6 +194,7 @@ pillion_status pil_loop_create(pil_loop **out, pillion_error *err) {
            SIG_IGN); /* a write to somebody who has left is an error of that write, not the end of the server */
     l->read_buffer = buffer;
     l->uv.data = l;
+    watch_highest(&l->uv);
     *out = l;
     return PILLION_OK;
 }
