@@ -32,7 +32,7 @@ ROWS = {}     # id: Row
 COVERED = {}  # id: where else it is tested
 OPEN = {}     # id: why it is not done
 TIERS = {"commit": "C", "night": "N", "release": "R"}
-DEATH = re.compile(r'msg="worker died"[^\n]*')
+DEATH = re.compile(r'msg="worker (?:died|lied|killed)"[^\n]*')
 
 
 class Failed(AssertionError):

@@ -90,10 +90,10 @@ def w5_stopped_workers(run):
             dead = [v for v in victims if not watch.is_alive(v)]
             if dead:
                 run.figure(f"{who}_{seconds}_found_s", time.monotonic() - began)
-                s.kills += len(victims)
-                s.wait(lambda: not any(map(watch.is_alive, victims)), 5 * SLOW, 0.02)
-            run.check(seconds > 1 or not dead, "a worker that stood still for a second was killed")
-            run.check(seconds == 1 or len(dead) > 0, f"{who} stopped for {seconds} s: the server did not find out")
+                s.wait(lambda: not any(map(watch.is_alive, victims)), 2 * SLOW, 0.02)
+                s.kills += sum(not watch.is_alive(v) for v in victims)
+            busy = who == "all" and seconds > 1  # one alone may be the standby, which nobody waits for
+            run.check(dead or not busy, f"all stopped for {seconds} s: the server did not find out")
             for v in victims:
                 if watch.is_alive(v):
                     os.kill(v, signal.SIGCONT)
@@ -162,7 +162,7 @@ def w2_crashes(run):
         lines = s.death_lines()
         for kind, number in ({} if SLOW > 1 else CRASHES).items():  # a sanitizer turns signals into an exit status
             wanted = n * (2 if number == 11 else 1)
-            found = sum(f"signal={number} " in line for line in lines)
+            found = sum(re.search(rf"signal[= ]{number}\b", line) is not None for line in lines)
             run.check(found == wanted, f"{kind}: the log names signal {number} {found} times, not {wanted}")
 
 
@@ -288,11 +288,12 @@ def w3_truncated_model(run):
         run.book_of(load(run, s, book).run(20), "repaired_")
 
 
-def deaths_of(server, job):
-    """(result of job, how many workers died meanwhile)"""
+def deaths_of(server, job, wanted=None):
+    """(result of job, how many workers died meanwhile). The log's last line may come after the answer: with `wanted` it
+    is waited for, else for a moment."""
     before = server.deaths()
     result = job()
-    server.wait(lambda: False, 0.15)  # the last line may come after the answer
+    server.wait(lambda: server.deaths() - before == wanted, 0.2 if wanted is None else 10 * SLOW)
     return result, server.deaths() - before
 
 
@@ -315,7 +316,7 @@ def i16_poison(run):
             texts = [book.text(i) for i in numbers]
             texts[place] = f"{round_} \x01fault:{kinds[round_ % len(kinds)]} poison"
             for wanted in (2, 0):
-                (vectors, errors), deaths = deaths_of(s, lambda: partial(s, texts))
+                (vectors, errors), deaths = deaths_of(s, lambda: partial(s, texts), wanted)
                 good = all(v is not None and book.is_golden(n, v)
                            for i, (n, v) in enumerate(zip(numbers, vectors)) if i != place)
                 run.check(good, f"poison at {place}: another text was harmed")
