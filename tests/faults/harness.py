@@ -28,9 +28,7 @@ import watch  # noqa: E402
 from ledger import Book, Ledger, Wire, split_vectors  # noqa: E402
 from raw import BIN, MODELS, SLOW, Server, environment  # noqa: E402
 
-ROWS = {}     # id: Row
-COVERED = {}  # id: where else it is tested
-OPEN = {}     # id: why it is not done
+ROWS = {}  # id: Row
 TIERS = {"commit": "C", "night": "N", "release": "R"}
 DEATH = re.compile(r'msg="worker (?:died|lied|killed)"[^\n]*')
 

@@ -54,7 +54,7 @@ def n3_parallel(run):
         run.figure(model, 15 * n)
 
 
-@row("N1", "N", "NaN, infinity, zero norm out of a worker: computed again elsewhere, or a typed error; never returned")
+@row("N1", "CN", "NaN, infinity, zero norm out of a worker: computed again elsewhere, or a typed error; never returned")
 def n1_not_finite(run):
     n = run.count(10, 300)
     book = once_each(run, ("nan", "inf", "zero"), n)
@@ -74,7 +74,7 @@ def n1_not_finite(run):
         run.check(result.typed == len(marks), f"{result.typed} of {len(marks)} texts had a numeric_error")
 
 
-@row("N4", "N", "a worker whose vectors have become wrong is found by its canary and replaced")
+@row("N4", "CN", "a worker whose vectors have become wrong is found by its canary and replaced")
 def n4_drift(run):
     book = run.book(4000)
     with run.marked(times={"canary": 1000}) as s:

@@ -112,7 +112,7 @@ class Chaos:
 MARK_EVERY = 2000  # texts; far more than are under way at once, so that two markers do not meet in one batch
 
 
-@row("B1", "N", "the ledger: every kind of fault throughout, and every text has its vector or its own error")
+@row("B1", "CN", "the ledger: every kind of fault throughout, and every text has its vector or its own error")
 def b1_ledger(run):
     n = run.count(60000, 1000000)
     crashes = [*CRASHES, "exit1", "after:kill9", "after:segv", "short", "badframe", "lie", "swap", "length", "twice"]
@@ -194,7 +194,7 @@ def k1_soak_real(run):
     soak(run, "real", run.seconds(30, 3600, 86400), (1, 200), 2000, 1 / 60 if run.tier != "commit" else 1)
 
 
-@row("K2", "N", "the largest batch once, then small ones: memory comes back")
+@row("K2", "CN", "the largest batch once, then small ones: memory comes back")
 def k2_memory_returns(run):
     book = run.book(2000)
     with run.serve() as s:

@@ -72,7 +72,7 @@ def w1_kill_workers_of_a_real_model(run):
     kill_workers(run, "real", run.count(20, 1000), texts=1000, pause=0.5)
 
 
-@row("W5", "N", "workers that are stopped: for a second, for ten, all of them; late answers are dropped")
+@row("W5", "CN", "workers that are stopped: for a second, for ten, all of them; late answers are dropped")
 def w5_stopped_workers(run):
     book = run.book(TEXTS)
     cases = [("one", 1), ("one", 10), ("all", 10)] + [("all", 60)] * (run.tier != "commit")
@@ -166,7 +166,7 @@ def w2_crashes(run):
             run.check(found == wanted, f"{kind}: the log names signal {number} {found} times, not {wanted}")
 
 
-@row("W6", "N", "endless computing and a deadlock are found and killed; a slow text that gets on is not")
+@row("W6", "CN", "endless computing and a deadlock are found and killed; a slow text that gets on is not")
 def w6_hangs(run):
     n = run.count(2, 20)
     kinds = {"once:hang": n, "once:stuck": n, "once:after:hang": 1, "slow:8000": 2}
@@ -180,7 +180,7 @@ def w6_hangs(run):
         run.check(max(result.latencies) < 40 * SLOW, f"an answer took {max(result.latencies):.1f} s")
 
 
-@row("W7", "N", "death between computing and answering; half an answer; two answers; lies about what was computed")
+@row("W7", "CN", "death between computing and answering; half an answer; two answers; lies about what was computed")
 def w7_lies(run):
     kinds = ["after:kill9", "after:segv", "exit0", "short", "badframe", "lie", "swap", "length", "twice"]
     n = run.count(8, 200)
@@ -193,7 +193,7 @@ def w7_lies(run):
         survive(run, s, book, hangs, "half_and_silence_")
 
 
-@row("W9", "N", "workers that die while starting: once is invisible; always opens the breaker, with a reason")
+@row("W9", "CN", "workers that die while starting: once is invisible; always opens the breaker, with a reason")
 def w9_start(run):
     for kind in ("segv", "exit1", "request:segv", "request:nan"):
         book = run.book(TEXTS)
@@ -303,7 +303,7 @@ def partial(server, texts):
         return a.partial(texts)
 
 
-@row("I16", "N", "a poison at each index of a batch of 64: 63 vectors, one error, two deaths; none the second time")
+@row("I16", "CN", "a poison at each index of a batch of 64: 63 vectors, one error, two deaths; none the second time")
 def i16_poison(run):
     book = run.book(6400)
     kinds = [*CRASHES, "exit1"]
@@ -329,7 +329,7 @@ def i16_poison(run):
         run.check(answer.status == 422, f"a poisoned request without partial answers: status {answer.status}")
 
 
-@row("I17", "N", "2, 8 and 64 poisons in 64: 1 + k deaths, at most 16; repeats cost nothing")
+@row("I17", "CN", "2, 8 and 64 poisons in 64: 1 + k deaths, at most 16; repeats cost nothing")
 def i17_many_poisons(run):
     book = run.book(2000)
     with run.marked() as s:
@@ -357,7 +357,7 @@ def i17_many_poisons(run):
         run.check(s.process.poll() is None, "the server ended")
 
 
-@row("W15", "N", "a worker that grows past its soft cap is replaced between two batches")
+@row("W15", "CN", "a worker that grows past its soft cap is replaced between two batches")
 def w15_leaks(run):
     marks = {APART * i: "leak:8" for i in range(1, 1 + run.count(20, 400))}
     book = run.book(APART * (len(marks) + 2), marks=marks)
@@ -380,7 +380,7 @@ def w15_leaks(run):
         run.check(max(most) < 160 << 20, f"a worker grew to {max(most) >> 20} MiB beside a soft cap of 64")
 
 
-@row("W4", "N", "out of memory in a small cgroup: a worker goes, the server stays; the text has its error")
+@row("W4", "CN", "out of memory in a small cgroup: a worker goes, the server stays; the text has its error")
 def w4_out_of_memory(run):
     group = cgroup(run)
     book = run.book(TEXTS)
