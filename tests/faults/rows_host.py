@@ -8,20 +8,11 @@ import time
 
 import test_upgrade
 import watch
-from harness import BIN, COVERED, MODELS, OPEN, SLOW, Server, environment, row
+from harness import BIN, MODELS, SLOW, Server, environment, row
 
 STARTER = ("import subprocess,sys,time\nnone=subprocess.DEVNULL\n"
            "p=subprocess.Popen(sys.argv[1:],stdin=subprocess.PIPE,stdout=none,stderr=none)\n"
            "print(p.pid,flush=True)\ntime.sleep(1000)")
-
-COVERED.update(
-    L4="tests/http/test_service.py InUse (who holds an address), tests/http/test_lifecycle.py (one that was just left)",
-    L7="tests/http/test_clock.py",
-    L11="tests/http/test_service.py Broken, OtherUser, Handshake",
-    X5="tests/http/test_service.py OtherUser, tests/http/test_upgrade.py (another user gets nothing)",
-    X6="tests/http/test_service.py Token",
-    X11="tests/sandbox/test_sandbox.c, tests/sandbox/test_worker_cage.py, tests/cmd/test_doctor.py")
-OPEN["L10"] = "a model is not unloaded when it is idle"
 
 
 @row("L2", "CN", "the program that started the server is killed: the server ends as well, and leaves nothing")
