@@ -258,7 +258,7 @@ def o1_overload(run):
     run.check(found["grown"] <= 8, f"memory grew by {found['grown']:.0f} MiB")
 
 
-@row("O1C", "C", "four times the capacity for some seconds: everybody is served or refused, nobody forgotten")
+@row("O1C", "C", "six times the capacity for some seconds: everybody is served or refused, nobody forgotten")
 def o1_short_overload(run):
     found = overload(run, "real", 96, run.seconds(10, 10), 6)
     run.check(found["good"] >= 0.5, f"goodput is {found['good']:.2f} of the peak")

@@ -130,7 +130,7 @@ def b1_ledger(run):
         load(run, s, book, expected=expected).run(50)
         s.wait_workers()
         before = watch.Inventory(s.pid)
-        chaos = Chaos(run, s, kills_per_s=4, bad_per_s=4, stops_per_s=0.2)
+        chaos = Chaos(run, s, kills_per_s=1.5, bad_per_s=4, stops_per_s=0.2)
         result = load(run, s, book, expected=expected, timeout=120 * SLOW).run(-(-n // 16))
         chaos.end()
         run.figure("marks", len(marks))
