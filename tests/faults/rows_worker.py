@@ -329,7 +329,7 @@ def i16_poison(run):
         run.check(answer.status == 422, f"a poisoned request without partial answers: status {answer.status}")
 
 
-@row("I17", "CN", "2, 8 and 64 poisons in 64: k deaths and one for each batch of them, at most 17; repeats: none")
+@row("I17", "CN", "2, 8 and 64 poisons in 64: k deaths and one for each batch of them, at most some 16; repeats: none")
 def i17_many_poisons(run):
     book = run.book(2000)
     with run.marked() as s:
@@ -347,7 +347,8 @@ def i17_many_poisons(run):
             for i, (n, v) in enumerate(zip(numbers, vectors)):
                 run.check(i in errors or book.is_golden(n, v), f"{k} poisons: text {i} has a wrong vector")
             if k == 64:
-                run.check(deaths <= 17, f"{deaths} deaths for 64 poisons")
+                # the request is given up at the 16th; others may be dying of it at that moment
+                run.check(deaths <= 15 + len(s.workers()), f"{deaths} deaths for 64 poisons")
                 continue
             run.check(set(errors) == set(places), f"{k} poisons: innocent texts were refused: {errors}")
             # each dies alone; before that once in company, which all poisons of one batch of a worker share
