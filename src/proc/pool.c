@@ -25,6 +25,7 @@
 #include "proc/fault.h"
 #include "proc/proc_int.h"
 
+#define DELIVERIES_MAX 64 /* in one turn: an owner that submits again at once must not keep others from the loop */
 #define LOOK_MS 500 /* between two looks at the pages of workers that compute */
 #define STOP_MS 100
 #define RECOMPILE_MS 10000 /* a file that was compiled just now, and that no worker could use, is not compiled again */
@@ -129,12 +130,13 @@ void pil_pool_wake(pil_pool *p) {
     pil_sched_advance(p->sched, now_ms);
 }
 
-/* An owner may submit or cancel from its on_done: what comes of it is done in the same turn. */
+/* An owner may submit or cancel from its on_done: what comes of it is done in the same turn, but not for ever. */
 void pil_pool_turn(pil_pool *p) {
     if (p->turning) return;
     p->turning = true;
     act_all(p);
-    for (pil_job *j; (j = pil_sched_finished(p->sched)); act_all(p)) {
+    pil_job *j = NULL;
+    for (int given = 0; given < DELIVERIES_MAX && (j = pil_sched_finished(p->sched)); given++, act_all(p)) {
         pil_ticket *t = pil_job_ud(j);
         pil_done_fn on_done = t->on_done;
         void *ud = t->ud;
@@ -144,6 +146,7 @@ void pil_pool_turn(pil_pool *p) {
     }
     p->turning = false;
     refresh(p);
+    if (j && !p->stopping) pil_timer_start(p->soon, 0, 0);
 }
 
 static void on_timer(void *ud) {
