@@ -62,7 +62,7 @@ def clang_tidy(build, files):
 
 
 def cppcheck(_, files):
-    paths = [str(f) for f in files] or ["src"]
+    paths = [str(f.relative_to(SOURCE)) for f in files] or ["src"]  # as tools/cppcheck.txt names them
     yield ["cppcheck", "--quiet", "--std=c11", "--enable=warning,performance,portability", "--inline-suppr",
            "--error-exitcode=1", "--suppressions-list=tools/cppcheck.txt", "-j", str(os.cpu_count() or 1), "-Isrc",
            "-Iinclude", "-D_GNU_SOURCE", "-D__x86_64__", "-D__linux__",

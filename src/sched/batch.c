@@ -395,6 +395,7 @@ static void give_back_fatal(pil_sched *s, pil_work *b, bool strike) {
     for (size_t i = b->public.n; i-- > 0;) {
         pil_task *t = b->tasks[i];
         if (!t) continue;
+        assert(t->job); /* a task has one for as long as it is in a batch */
         t->alone = true;
         if (strike) {
             t->strikes++;
