@@ -306,12 +306,15 @@ void pil_sched_answered(pil_sched *s, uint32_t slot, pil_answer *a) {
         if (b->tasks[i]) settle(s, w, b->tasks[i], a, &a->items[i]);
 }
 
+static void give_back_fatal(pil_sched *s, pil_work *b, bool strike);
+
 /* The worker stopped as if told to. It was, if an ABANDON is unanswered: that may have met the wrong batch. */
 static void take_cancelled(pil_sched *s, pil_slot *w, pil_work *b) {
     bool explained = w->cancels > 0;
     if (explained) w->cancels--;
     if (b->canary) w->canary_due_ms = s->now_ms;
-    give_back_batch(s, b, false);
+    else if (explained) give_back_batch(s, b, false);
+    else give_back_fatal(s, b, false);
     if (!explained) pil_sched_lied(s, b->public.slot, "cancelled what nobody cancelled");
 }
 

@@ -295,6 +295,27 @@ static void a_worker_that_cancels_of_its_own_will_is_not_believed(void **state) 
     assert_int_equal(w->slot[0].killed, 1);
 }
 
+static void a_text_that_every_worker_cancels_is_left_in_the_end(void **state) {
+    world *w = *state;
+    up(w, 0);
+    pil_job *j = submit(w, 0, 1, NULL), *other;
+    for (int i = 0; i < 3; i++) {
+        assert_null(pil_sched_finished(w->s));
+        assert_non_null(next(w));
+        refuse(w, 0, PILLION_E_CANCELLED);
+        act_all(w);
+        end(w, 0, PIL_END_OUTSIDE);
+        wait_ms(w, 2000);
+        up_again(w, 0);
+    }
+    assert_int_equal(pil_job_item(j, 0)->status, PILLION_E_LOST);
+    assert_finished(w, j, PIL_JOB_ANSWERED);
+    other = submit(w, 1, 1, NULL);
+    assert_non_null(next(w));
+    answer(w, 0);
+    assert_finished(w, other, PIL_JOB_ANSWERED);
+}
+
 static void statuses_that_are_not_a_worker_s_to_give_become_internal_errors(void **state) {
     world *w = *state;
     up(w, 0);
@@ -424,6 +445,7 @@ int main(void) {
         T1(a_batch_that_nobody_waits_for_is_abandoned),
         T1(a_cancel_that_meets_the_wrong_batch_costs_only_time),
         T(a_worker_that_cancels_of_its_own_will_is_not_believed),
+        T1(a_text_that_every_worker_cancels_is_left_in_the_end),
         T(statuses_that_are_not_a_worker_s_to_give_become_internal_errors),
         T(giving_up_ends_everything_and_all_that_comes),
         T(a_finished_job_may_be_cancelled),
