@@ -156,19 +156,23 @@ static void on_timer(void *ud) {
 
 /* ── Compiling ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-bool pil_pool_recompile(pil_pool *p) {
+static void start_waiting(pil_pool *p) {
+    for (uint32_t i = 0; i < p->n_seats; i++)
+        if (p->seats[i].state == PIL_SEAT_WAITING) start_seat(p, &p->seats[i]);
+}
+
+bool pil_pool_recompile(pil_pool *p, uint32_t opened) {
     if (pil_compiler_is_running(&p->compiler)) return true;
+    if (opened != p->compilations) { /* it was started before the last one had ended */
+        start_waiting(p);
+        return true;
+    }
     if (!p->served && pil_loop_now_ms(p->loop) < p->compiled_ms + RECOMPILE_MS) return false;
     p->served = false;
     pillion_error err = {0};
     if (!pil_compiler_start(&p->compiler, &err)) return true;
     pil_log(PIL_LOG_ERROR, "compiler not started", "reason=\"%s\"", err.text);
     return false;
-}
-
-static void start_waiting(pil_pool *p) {
-    for (uint32_t i = 0; i < p->n_seats; i++)
-        if (p->seats[i].state == PIL_SEAT_WAITING) start_seat(p, &p->seats[i]);
 }
 
 /* Those that wait find no file: for them it is as if their worker had said so. */
@@ -198,6 +202,7 @@ void pil_pool_compiled(pil_pool *p, bool progress) {
         free(p->file);
         p->file = p->compiler.path;
         p->compiler.path = NULL;
+        p->compilations++;
         if (!p->started) pil_sched_start(p->sched);
         p->started = true;
         start_waiting(p);

@@ -67,6 +67,7 @@ typedef struct pil_seat {
     bool stopped;         /* by a signal, when it was looked at last */
     char cause[160];      /* why it was killed */
     bool stale;         /* it said that its compiled file does not serve any more: */
+    uint32_t opened;    /* the compilation that the file is of */
     pillion_error why;
     int status, term_signal;
     uint32_t first, next; /* numbers of its oldest request, and of its next one */
@@ -107,6 +108,7 @@ struct pil_pool {
     pil_seat *seats;   /* [n_seats]: info.workers, and the express one if there is one */
     uint32_t n_seats;
     pil_compiler compiler;
+    uint32_t compilations; /* that gave a file */
     uint64_t compiled_ms; /* when the last compilation ended */
     bool served;          /* a worker has opened what it made */
     pil_oom oom;
@@ -123,9 +125,9 @@ void pil_pool_wake(pil_pool *p);
 void pil_pool_turn(pil_pool *p);
 /* The model cannot be served, whoever starts: for ever. */
 void pil_pool_fail(pil_pool *p, pillion_status status, const char *text);
-/* Has the model compiled again for a seat whose worker found its file wanting. False when that was done
- * just now, in vain. */
-bool pil_pool_recompile(pil_pool *p);
+/* Has the model compiled again for the seats that wait, because a worker found wanting what compilation number `opened`
+ * had made; a newer file is used as it is. False when one was made just now and nobody could use it. */
+bool pil_pool_recompile(pil_pool *p, uint32_t opened);
 void pil_pool_compiled(pil_pool *p, bool progress); /* the compiler has ended, or only got on */
 void pil_pool_check_stopped(pil_pool *p);
 

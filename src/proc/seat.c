@@ -83,9 +83,10 @@ static void gone(pil_seat *s) {
         pil_pool_check_stopped(p);
         return;
     }
-    if (s->stale && !s->killed && pil_pool_recompile(p)) {
+    if (s->stale && !s->killed) {
         s->state = PIL_SEAT_WAITING; /* for the dispatcher it is still starting */
-        return;
+        if (pil_pool_recompile(p, s->opened)) return;
+        s->state = PIL_SEAT_EMPTY;
     }
     if (s->stale) pil_seat_fail(s);
     char why[80];
@@ -367,6 +368,7 @@ pillion_status pil_seat_start(pil_seat *s, pillion_error *err) {
     s->head_bytes = 0;
     s->first = s->next = 1;
     s->generation++;
+    s->opened = s->pool->compilations;
     pillion_status st = spawn(s, err);
     if (st) {
         pil_log(PIL_LOG_ERROR, "worker not started", "worker=%u reason=\"%s\"", s->index, err->text);
