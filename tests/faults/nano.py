@@ -59,7 +59,8 @@ def small_unigram():
     vocab += [["▁" + w, -4.0 - i / 16] for i, w in enumerate(WORDS)]
     metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added(specials),
-            "normalizer": {"type": "NFKC"}, "pre_tokenizer": metaspace,
+            "normalizer": {"type": "NFKC"},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
             "post_processor": template("<s>", "</s>", (0, 2)), "decoder": metaspace,
             "model": {"type": "Unigram", "unk_id": 3, "vocab": vocab, "byte_fallback": False}}
 
