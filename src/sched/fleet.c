@@ -83,7 +83,14 @@ static void open_breaker(pil_sched *s, const char *why) {
     s->count.breaker_opened++;
 }
 
+/* Where workers cannot even start, what others died of lately was not the text: a model's file that was cut, say. */
+static void acquit_since(pil_sched *s, uint64_t since_ms) {
+    uint64_t from_ms = since_ms > BUDGET_MS ? since_ms - BUDGET_MS : 0;
+    pil_quarantine_forget_since(&s->quarantine, from_ms + s->opt.quarantine_ms);
+}
+
 static void close_breaker(pil_sched *s) {
+    if (s->breaker.open) acquit_since(s, s->breaker.opened_ms);
     s->breaker.open = false;
     if (!s->gave_up) s->reason[0] = '\0';
 }
@@ -269,6 +276,7 @@ void pil_sched_failed(pil_sched *s, uint32_t slot, pillion_status status, const 
     w->cause = PIL_CAUSE_FAILED;
     snprintf(w->why, sizeof w->why, "%s", why ? why : "");
     set_state(s, w, PIL_SLOT_ENDING);
+    if (status != PILLION_E_NOMEM) acquit_since(s, s->now_ms);
     if (status == PILLION_E_NOMEM || s->n_ready > 0) return; /* it may be otherwise next time; its end is counted */
     open_breaker(s, why);
     end_if_nobody_comes(s);

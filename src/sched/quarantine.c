@@ -76,6 +76,14 @@ static void drop_oldest(pil_quarantine *q) {
     q->n--;
 }
 
+void pil_quarantine_forget_since(pil_quarantine *q, uint64_t until_ms) {
+    for (; q->n > 0; q->n--) { /* the newest is the first of its bucket */
+        const pil_quarantined *e = &q->ring[(q->first + q->n - 1) % q->max];
+        if (e->until_ms < until_ms) return;
+        q->buckets[e->key % q->max] = e->bucket_next;
+    }
+}
+
 void pil_quarantine_add(pil_quarantine *q, const pil_job *j, size_t i, uint64_t until_ms) {
     if (q->max == 0 || pil_quarantine_has(q, j, i) || !allocate(q)) return;
     if (q->n == q->max) drop_oldest(q);

@@ -197,6 +197,7 @@ typedef struct pil_quarantine {
 void pil_quarantine_deinit(pil_quarantine *q);
 /* Remembers text i of a job. Without memory it does not. */
 void pil_quarantine_add(pil_quarantine *q, const pil_job *j, size_t i, uint64_t until_ms);
+void pil_quarantine_forget_since(pil_quarantine *q, uint64_t until_ms); /* what would stay until then or longer */
 bool pil_quarantine_has(const pil_quarantine *q, const pil_job *j, size_t i);
 void pil_quarantine_expire(pil_quarantine *q, uint64_t now_ms);
 uint64_t pil_quarantine_next_ms(const pil_quarantine *q); /* when the oldest leaves; UINT64_MAX: never */

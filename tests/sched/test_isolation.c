@@ -265,6 +265,26 @@ static void quarantine_ends_after_a_day(void **state) {
     assert_int_equal(measure(w).quarantine, 0);
 }
 
+/* A file that is cut in place kills whoever touches it; then no worker can start. */
+static void what_died_while_the_model_was_damaged_is_not_held_against_texts(void **state) {
+    world *w = *state;
+    up(w, 0);
+    convict_text(w, 0);
+    wait_ms(w, 40000);
+    convict_text(w, 1);
+    assert_int_equal(measure(w).quarantine, 2);
+    end(w, 0, PIL_END_OUTSIDE);
+    w->slot[0].spawned = 0;
+    for (pil_action a; w->slot[0].spawned == 0;) assert_true(act(w, &a));
+    pil_sched_failed(w->s, 0, PILLION_E_FORMAT, "data lies beyond the end of the file");
+    assert_int_equal(measure(w).quarantine, 1);
+    end(w, 0, PIL_END_EXIT);
+    wait_ms(w, 10000);
+    up_again(w, 0);
+    assert_known(w, 0, true);
+    assert_known(w, 1, false);
+}
+
 static void quarantine_is_bounded_and_the_oldest_leaves(void **state) {
     world *w = *state;
     w->opt.quarantine_max = 4;
@@ -307,6 +327,7 @@ int main(void) {
         T(quarantine_knows_a_text_under_the_same_model_and_options_alone),
         T(ids_are_quarantined_like_texts),
         T(quarantine_ends_after_a_day),
+        T(what_died_while_the_model_was_damaged_is_not_held_against_texts),
         T(quarantine_is_bounded_and_the_oldest_leaves),
         T(a_poison_repeated_a_thousand_times_kills_no_more),
     };
