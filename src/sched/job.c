@@ -16,34 +16,6 @@
 #include "base/err.h"
 #include "sched/sched_int.h"
 
-/* ── Lists ──────────────────────────────────────────────────────────────────────────────────────────────────── */
-
-static void list_append(pil_job_list *l, pil_job *j) {
-    j->prev = l->last;
-    j->next = NULL;
-    *(l->last ? &l->last->next : &l->first) = j;
-    l->last = j;
-}
-
-static void list_remove(pil_job_list *l, pil_job *j) {
-    *(j->prev ? &j->prev->next : &l->first) = j->next;
-    *(j->next ? &j->next->prev : &l->last) = j->prev;
-    j->prev = j->next = NULL;
-}
-
-static void step_append(pil_job_list *l, pil_job *j) {
-    j->step_prev = l->last;
-    j->step_next = NULL;
-    *(l->last ? &l->last->step_next : &l->first) = j;
-    l->last = j;
-}
-
-static void step_remove(pil_job_list *l, pil_job *j) {
-    *(j->step_prev ? &j->step_prev->step_next : &l->first) = j->step_next;
-    *(j->step_next ? &j->step_next->step_prev : &l->last) = j->step_prev;
-    j->step_prev = j->step_next = NULL;
-}
-
 /* ── Answers ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 pil_answer *pil_answer_create(size_t arena_bytes_max) {
@@ -155,7 +127,7 @@ pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pi
     if (j) j->client = pil_share_client(sh, client);
     if (!j || !j->client) {
         pil_job_destroy(j);
-        return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        return pil_err_no_memory(err);
     }
     j->op = op;
     j->options = *options;
@@ -172,8 +144,8 @@ pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pi
     }
     s->n_jobs++;
     s->bytes += bytes;
-    list_append(&s->by_age, j);
-    step_append(&s->by_progress, j);
+    PIL_LIST_APPEND(&s->by_age, j, prev, next);
+    PIL_LIST_APPEND(&s->by_progress, j, step_prev, step_next);
     pil_share_enter_ring(j);
     answer_quarantined(s, j);
     *out = j;
@@ -218,8 +190,8 @@ static void detach(pil_sched *s, pil_job *j) {
 }
 
 static void forget(pil_sched *s, pil_job *j) {
-    list_remove(&s->by_age, j);
-    step_remove(&s->by_progress, j);
+    PIL_LIST_REMOVE(&s->by_age, j, prev, next);
+    PIL_LIST_REMOVE(&s->by_progress, j, step_prev, step_next);
     s->n_jobs--;
     s->bytes -= j->bytes;
     pil_share_leave(j->share, j->client);
@@ -232,7 +204,7 @@ static void finish(pil_sched *s, pil_job *j, pil_job_end end) {
     forget(s, j);
     j->end = end;
     j->is_finished = true;
-    list_append(&s->finished, j);
+    PIL_LIST_APPEND(&s->finished, j, prev, next);
 }
 
 pil_task *pil_job_next_task(pil_job *j) {
@@ -255,8 +227,8 @@ void pil_job_task_status(pil_sched *s, pil_task *t, pillion_status status) {
 void pil_job_progress(pil_sched *s, pil_job *j) {
     if (j->progress_ms == s->now_ms) return; /* its place is with the others of this moment */
     j->progress_ms = s->now_ms;
-    step_remove(&s->by_progress, j);
-    step_append(&s->by_progress, j);
+    PIL_LIST_REMOVE(&s->by_progress, j, step_prev, step_next);
+    PIL_LIST_APPEND(&s->by_progress, j, step_prev, step_next);
 }
 
 void pil_job_end_rest(pil_sched *s, pil_job *j, pillion_status status, pil_job_end end) {
@@ -283,7 +255,7 @@ bool pil_job_convicted(pil_sched *s, pil_task *t) {
 
 void pil_sched_cancel(pil_sched *s, pil_job *j) {
     if (j->is_finished) {
-        list_remove(&s->finished, j);
+        PIL_LIST_REMOVE(&s->finished, j, prev, next);
     } else {
         detach(s, j);
         forget(s, j);
@@ -293,7 +265,7 @@ void pil_sched_cancel(pil_sched *s, pil_job *j) {
 
 pil_job *pil_sched_finished(pil_sched *s) {
     pil_job *j = s->finished.first;
-    if (j) list_remove(&s->finished, j);
+    if (j) PIL_LIST_REMOVE(&s->finished, j, prev, next);
     return j;
 }
 

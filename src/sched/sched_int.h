@@ -24,6 +24,23 @@ typedef struct pil_share pil_share;
 typedef struct pil_work pil_work;
 typedef struct pil_slot pil_slot;
 
+/* ── Lists ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* A list has `first` and `last`; x is in it by two members of its own, since one object may be in several lists. */
+#define PIL_LIST_APPEND(l, x, prev, next)               \
+    do {                                                \
+        (x)->prev = (l)->last;                          \
+        (x)->next = NULL;                               \
+        *((l)->last ? &(l)->last->next : &(l)->first) = (x); \
+        (l)->last = (x);                                \
+    } while (0)
+#define PIL_LIST_REMOVE(l, x, prev, next)                              \
+    do {                                                               \
+        *((x)->prev ? &(x)->prev->next : &(l)->first) = (x)->next;     \
+        *((x)->next ? &(x)->next->prev : &(l)->last) = (x)->prev;      \
+        (x)->prev = (x)->next = NULL;                                  \
+    } while (0)
+
 /* ── Texts ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 typedef enum pil_task_place { PIL_TASK_NEW, PIL_TASK_RETRY, PIL_TASK_OUT, PIL_TASK_DONE } pil_task_place;

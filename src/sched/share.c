@@ -18,12 +18,7 @@
 
 /* ── Lists ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-void pil_task_push_back(pil_task_list *l, pil_task *t) {
-    t->prev = l->last;
-    t->next = NULL;
-    *(l->last ? &l->last->next : &l->first) = t;
-    l->last = t;
-}
+void pil_task_push_back(pil_task_list *l, pil_task *t) { PIL_LIST_APPEND(l, t, prev, next); }
 
 void pil_task_push_front(pil_task_list *l, pil_task *t) {
     t->prev = NULL;
@@ -32,37 +27,7 @@ void pil_task_push_front(pil_task_list *l, pil_task *t) {
     l->first = t;
 }
 
-void pil_task_unlink(pil_task_list *l, pil_task *t) {
-    *(t->prev ? &t->prev->next : &l->first) = t->next;
-    *(t->next ? &t->next->prev : &l->last) = t->prev;
-    t->prev = t->next = NULL;
-}
-
-static void ring_append(pil_job_list *l, pil_job *j) {
-    j->ring_prev = l->last;
-    j->ring_next = NULL;
-    *(l->last ? &l->last->ring_next : &l->first) = j;
-    l->last = j;
-}
-
-static void ring_remove(pil_job_list *l, pil_job *j) {
-    *(j->ring_prev ? &j->ring_prev->ring_next : &l->first) = j->ring_next;
-    *(j->ring_next ? &j->ring_next->ring_prev : &l->last) = j->ring_prev;
-    j->ring_prev = j->ring_next = NULL;
-}
-
-static void client_append(pil_client_list *l, pil_client *c) {
-    c->prev = l->last;
-    c->next = NULL;
-    *(l->last ? &l->last->next : &l->first) = c;
-    l->last = c;
-}
-
-static void client_remove(pil_client_list *l, pil_client *c) {
-    *(c->prev ? &c->prev->next : &l->first) = c->next;
-    *(c->next ? &c->next->prev : &l->last) = c->prev;
-    c->prev = c->next = NULL;
-}
+void pil_task_unlink(pil_task_list *l, pil_task *t) { PIL_LIST_REMOVE(l, t, prev, next); }
 
 /* ── Clients ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -140,10 +105,10 @@ void pil_share_take_back(pil_task *t) {
 void pil_share_enter_ring(pil_job *j) {
     pil_client *c = j->client;
     assert(!j->in_ring);
-    ring_append(&c->ring, j);
+    PIL_LIST_APPEND(&c->ring, j, ring_prev, ring_next);
     j->in_ring = true;
     if (c->in_ring) return;
-    client_append(&j->share->ring, c);
+    PIL_LIST_APPEND(&j->share->ring, c, prev, next);
     c->in_ring = true;
 }
 
@@ -151,25 +116,25 @@ void pil_share_enter_ring(pil_job *j) {
 void pil_share_leave_ring(pil_job *j) {
     pil_client *c = j->client;
     if (!j->in_ring) return;
-    ring_remove(&c->ring, j);
+    PIL_LIST_REMOVE(&c->ring, j, ring_prev, ring_next);
     j->in_ring = j->has_turn = false;
     if (j->deficit > 0) j->deficit = 0;
     if (c->ring.first) return;
-    client_remove(&j->share->ring, c);
+    PIL_LIST_REMOVE(&j->share->ring, c, prev, next);
     c->in_ring = c->has_turn = false;
     if (c->deficit > 0) c->deficit = 0;
 }
 
 static void rotate_job(pil_client *c, pil_job *j) {
     j->has_turn = false;
-    ring_remove(&c->ring, j);
-    ring_append(&c->ring, j);
+    PIL_LIST_REMOVE(&c->ring, j, ring_prev, ring_next);
+    PIL_LIST_APPEND(&c->ring, j, ring_prev, ring_next);
 }
 
 static void rotate_client(pil_share *sh, pil_client *c) {
     c->has_turn = false;
-    client_remove(&sh->ring, c);
-    client_append(&sh->ring, c);
+    PIL_LIST_REMOVE(&sh->ring, c, prev, next);
+    PIL_LIST_APPEND(&sh->ring, c, prev, next);
 }
 
 /* A turn begins with one more quantum; true if the flow has credit then. */
