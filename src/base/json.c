@@ -258,7 +258,7 @@ pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t 
     }
     json_error_t e;
     json_t *root = load(bytes, n, token_bytes, &e);
-    if (!root && reserve.ran_out) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!root && reserve.ran_out) return pil_err_no_memory(err);
     if (!root) {
         cut_echo(e.text);
         if (offset) {

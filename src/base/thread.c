@@ -57,13 +57,13 @@ static void *helper(void *arg) {
 pillion_status pil_team_create(pil_team **out, unsigned n_threads, pillion_error *err) {
     *out = NULL;
     pil_team *t = calloc(1, sizeof *t);
-    if (!t) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!t) return pil_err_no_memory(err);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
     pthread_cond_init(&t->done, NULL);
     t->n_threads = 1;
     t->helpers = calloc(n_threads, sizeof *t->helpers);
-    pillion_status st = t->helpers ? PILLION_OK : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    pillion_status st = t->helpers ? PILLION_OK : pil_err_no_memory(err);
     for (unsigned i = 0; !st && i + 1 < n_threads; i++) {
         if (pthread_create(&t->helpers[i], NULL, helper, t) != 0)
             st = pil_err_set(err, PILLION_E_NOMEM, "cannot start thread %u of %u", i + 2, n_threads);

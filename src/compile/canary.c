@@ -42,7 +42,7 @@ pillion_status pil_canary_embed(const pil_network *network, const pil_config *co
     pil_tokens tokens;
     pil_scratch *scratch = NULL;
     pil_token_scratch *token_scratch = pil_token_scratch_create(tokenizer);
-    pillion_status st = token_scratch ? PILLION_OK : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    pillion_status st = token_scratch ? PILLION_OK : pil_err_no_memory(err);
     if (!st) st = encode(&tokens, config, tokenizer, token_scratch, err);
     if (!st) st = pil_scratch_create(&scratch, network, config->max_tokens, err);
     if (!st) {

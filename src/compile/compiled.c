@@ -159,7 +159,7 @@ pillion_status pil_compiled_sing(const pil_compiled *c, pillion_error *err) {
     const pil_tensor *t = pil_safetensors_find(c->file, "canary");
     uint32_t dim = pil_config_dim(&c->config);
     float *now = calloc(dim, sizeof *now);
-    if (!now) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!now) return pil_err_no_memory(err);
     pillion_error why = {0};
     pillion_status st = pil_canary_embed(c->network, &c->config, c->tokenizer, now, &why);
     const float *then = t->data;

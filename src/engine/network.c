@@ -122,7 +122,7 @@ pillion_status pil_network_create(pil_network **out, const pil_config *config, c
     if (n) n->layers = calloc(config->layers, sizeof *n->layers);
     if (!n || !n->layers) {
         free(n);
-        return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        return pil_err_no_memory(err);
     }
     n->config = *config;
     n->kernels = pil_kernels_best();

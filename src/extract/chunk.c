@@ -58,7 +58,7 @@ size_t pil_text_count(const char *text, size_t n) {
 pillion_status pil_chunk_squash(char **out, size_t *out_bytes, const char *bytes, size_t n, pillion_error *err) {
     *out_bytes = 0;
     *out = malloc(n + 1);
-    if (!*out) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!*out) return pil_err_no_memory(err);
     if (n > 0) memcpy(*out, bytes, n);
     char *text = *out;
     size_t valid = pil_text_drop_invalid(text, n), kept = 0;
@@ -105,7 +105,7 @@ pillion_status pil_chunk_split(pil_chunk **chunks, size_t *n_chunks, const char 
                 free(*chunks);
                 *chunks = NULL;
                 *n_chunks = 0;
-                return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+                return pil_err_no_memory(err);
             }
             *chunks = grown;
         }

@@ -76,7 +76,7 @@ pillion_status pil_access_create(pil_access **out, const pil_server_options *opt
     pillion_status st = check_words(opt, err);
     if (st) return st;
     pil_access *a = calloc(1, sizeof *a);
-    if (!a) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!a) return pil_err_no_memory(err);
     st = copy_names(&a->hosts, opt->allow_hosts, opt->n_allow_hosts);
     if (!st) st = copy_names(&a->origins, opt->allow_origins, opt->n_allow_origins);
     if (!st && opt->token && *opt->token) {

@@ -55,7 +55,7 @@ pillion_status pil_roots_open(pil_roots **out, const char *const *folders, size_
     if (r) r->items = calloc(n, sizeof *r->items);
     if (!r || !r->items) {
         pil_roots_close(r);
-        return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        return pil_err_no_memory(err);
     }
     pillion_status st = PILLION_OK;
     for (size_t i = 0; !st && i < n; i++) {

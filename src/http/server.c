@@ -55,7 +55,7 @@ static void keep_one_heap(void) {
 pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server_options *opt, pillion_error *err) {
     *out = NULL;
     pil_server *s = calloc(1, sizeof *s);
-    if (!s) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!s) return pil_err_no_memory(err);
     s->loop = l;
     s->on_shutdown = opt->on_shutdown;
     s->ud = opt->ud;
@@ -65,7 +65,7 @@ pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server
     set_limits(s, &opt->limits);
     keep_one_heap();
     pillion_status st = PILLION_OK;
-    if (!s->model_id || !s->sweep || !s->drain_timer) st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!s->model_id || !s->sweep || !s->drain_timer) st = pil_err_no_memory(err);
     if (!st) st = pil_access_create(&s->access, opt, err);
     if (st) {
         pil_server_destroy(s);

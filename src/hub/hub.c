@@ -219,7 +219,7 @@ static pillion_status find_by_name(pil_hub_model *out, const char *name, pillion
     pillion_status st = split_name(&w, name, err);
     if (st) return st;
     cache *list = calloc(CACHES_MAX, sizeof *list);
-    if (!list) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!list) return pil_err_no_memory(err);
     size_t n = caches(list);
     bool incomplete = false, found = false;
     wanted with_org = w;

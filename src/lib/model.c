@@ -96,7 +96,7 @@ pillion_status pillion_model_open(pillion_model **out, const char *path, const p
     pillion_status st = pillion_prepare(path, opt, compiled, sizeof compiled, err);
     if (st) return st;
     pillion_model *m = calloc(1, sizeof *m);
-    st = m ? pil_compiled_open(&m->compiled, compiled, err) : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    st = m ? pil_compiled_open(&m->compiled, compiled, err) : pil_err_no_memory(err);
     if (st) {
         free(m);
         return st;
@@ -109,7 +109,7 @@ pillion_status pillion_model_open(pillion_model **out, const char *path, const p
 pillion_status pillion_model_open_memory(pillion_model **out, const void *data, size_t data_bytes, pillion_error *err) {
     *out = NULL;
     pillion_model *m = calloc(1, sizeof *m);
-    if (!m) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!m) return pil_err_no_memory(err);
     pillion_status st = pil_compiled_open_memory(&m->compiled, data, data_bytes, err);
     if (st) {
         free(m);

@@ -39,7 +39,7 @@ static pillion_status create_lane(pil_lane *lane, const pillion_session *s, pill
     pil_arena_init(&lane->results, RESULT_BYTES_MAX);
     pil_buf_init(&lane->text, PIL_LIMIT_TEXT_BYTES + PIL_PROMPT_BYTES);
     lane->token = pil_token_scratch_create(s->model->compiled.tokenizer);
-    if (!lane->token) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!lane->token) return pil_err_no_memory(err);
     return pil_scratch_create(&lane->scratch, s->model->compiled.network, s->batch_tokens, err);
 }
 
@@ -50,13 +50,13 @@ pillion_status pillion_session_create(pillion_session **out, const pillion_model
     if (threads == 0) threads = pil_thread_cores();
     if (threads > 1024) return pil_err_set(err, PILLION_E_ARG, "%u threads: at most 1024", threads);
     pillion_session *s = calloc(1, sizeof *s);
-    if (!s) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!s) return pil_err_no_memory(err);
     s->model = model;
     s->batch_tokens = pil_lib_batch_tokens(&model->compiled.config, opt ? opt->batch_tokens : 0);
     pil_arena_init(&s->results, RESULT_BYTES_MAX);
     pil_buf_init(&s->text, 64 * PIL_MIB);
     s->lanes = calloc(threads, sizeof *s->lanes);
-    pillion_status st = s->lanes ? PILLION_OK : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    pillion_status st = s->lanes ? PILLION_OK : pil_err_no_memory(err);
     for (unsigned i = 0; !st && i < threads; i++) {
         s->n_lanes++;
         st = create_lane(&s->lanes[i], s, err);

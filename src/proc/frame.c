@@ -253,7 +253,7 @@ pillion_status pil_frame_get_request(pil_frame_request *out, pil_arena *arena, c
     pillion_input *inputs = pil_arena_calloc(arena, count, sizeof *inputs);
     uint32_t *tags = pil_arena_calloc(arena, count, sizeof *tags);
     char *name_copy = name ? pil_arena_strndup(arena, name, name_bytes) : NULL;
-    if (!inputs || !tags || (name && !name_copy)) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!inputs || !tags || (name && !name_copy)) return pil_err_no_memory(err);
     out->options.prompt_name = name_copy;
     out->inputs = inputs;
     out->tags = tags;
@@ -283,13 +283,13 @@ static bool counts_fit(const pil_frame_expect *expect, const pillion_item *it, u
 static pillion_status get_strings(pillion_item *it, pil_arena *arena, pil_cursor *c, uint32_t count,
                                   pillion_error *err) {
     const char **strings = pil_arena_calloc(arena, count, sizeof *strings);
-    if (!strings) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!strings) return pil_err_no_memory(err);
     for (uint32_t i = 0; i < count; i++) {
         size_t n;
         const char *s = get_string(c, &n, false);
         if (c->failed || pil_utf8_valid(s, n) != n) return bad(err, "token");
         strings[i] = pil_arena_strndup(arena, s, n);
-        if (!strings[i]) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        if (!strings[i]) return pil_err_no_memory(err);
     }
     it->tokens = strings;
     return PILLION_OK;
@@ -325,7 +325,7 @@ static pillion_status get_item(pillion_item *it, uint32_t tag, pil_arena *arena,
     if (text) {
         if (pil_utf8_valid(text, it->text_bytes) != it->text_bytes) return bad(err, "text");
         it->text = pil_arena_strndup(arena, text, it->text_bytes);
-        if (!it->text) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        if (!it->text) return pil_err_no_memory(err);
     }
     if (it->values && !is_vector(it->values, it->n_values))
         *it = (pillion_item){.status = PILLION_E_NUMERIC, .n_tokens = it->n_tokens, .n_tokens_all = it->n_tokens_all};
@@ -346,7 +346,7 @@ pillion_status pil_frame_get_reply(pil_frame_reply *out, pil_arena *arena, const
     out->status = (pillion_status)status;
     if (count == 0) return at_end(&c) ? PILLION_OK : bad(err, "length of reply");
     out->items = pil_arena_calloc(arena, count, sizeof *out->items);
-    if (!out->items) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!out->items) return pil_err_no_memory(err);
     for (uint32_t i = 0; i < count; i++) {
         pillion_status st = get_item(&out->items[i], expect->tags[i], arena, expect, &c, err);
         if (st) return st;

@@ -503,7 +503,7 @@ pillion_status pil_listener_open(pil_listener **out, pil_loop *loop, const char 
         if (st) return st;
     }
     pil_listener *l = listener_create(loop, path != NULL, fn, ud);
-    if (!l) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!l) return pil_err_no_memory(err);
     int e = path ? listen_unix(l, path) : uv_tcp_bind(&l->uv.tcp, (struct sockaddr *)&address, 0);
     if (path) snprintf(l->host, sizeof l->host, "%s", path);
     if (!e) e = uv_listen(&l->uv.stream, BACKLOG, on_connection);
@@ -537,7 +537,7 @@ pillion_status pil_listener_adopt(pil_listener **out, pil_loop *loop, int fd, bo
     pil_listener *l = known ? listener_create(loop, family == AF_UNIX, fn, ud) : NULL;
     if (!l) {
         close(fd);
-        return known ? pil_err_set(err, PILLION_E_NOMEM, "out of memory")
+        return known ? pil_err_no_memory(err)
                      : pil_err_set(err, PILLION_E_ARG, "descriptor %d is not a listening socket", fd);
     }
     if (l->is_unix) {
@@ -592,7 +592,7 @@ pillion_status pil_watch_create(pil_watch **out, pil_loop *l, int fd, void (*fn)
                                 pillion_error *err) {
     *out = NULL;
     pil_watch *w = calloc(1, sizeof *w);
-    if (!w) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!w) return pil_err_no_memory(err);
     int e = uv_poll_init(&l->uv, &w->handle, fd);
     if (e) { /* nothing of the handle is in the loop */
         free(w);

@@ -256,7 +256,7 @@ static pillion_status create_sched(pil_pool *p, const pil_pool_options *opt, pil
 
 static pillion_status create_seats(pil_pool *p, pillion_error *err) {
     p->seats = calloc(p->n_seats, sizeof *p->seats);
-    if (!p->seats) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!p->seats) return pil_err_no_memory(err);
     pillion_status st = PILLION_OK;
     for (uint32_t i = 0; !st && i < p->n_seats; i++) st = pil_seat_init(&p->seats[i], p, i, err);
     return st;
@@ -284,13 +284,13 @@ static pillion_status copy_options(pil_pool *p, const pil_pool_options *opt, pil
     p->stop = pil_timer_create(p->loop, on_stop_timer, p);
     bool strings = p->program && (p->directory || !opt->directory) && (p->file || !opt->file);
     if (strings && p->compiler_env && p->worker_env && p->tick && p->soon && p->stop) return PILLION_OK;
-    return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    return pil_err_no_memory(err);
 }
 
 pillion_status pil_pool_create(pil_pool **out, pil_loop *l, const pil_pool_options *opt, pillion_error *err) {
     *out = NULL;
     pil_pool *p = calloc(1, sizeof *p);
-    if (!p) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!p) return pil_err_no_memory(err);
     p->loop = l;
     p->compiler.pool = p;
     pil_buf_init(&p->model, PIL_LIMIT_FRAME_BYTES);
@@ -371,7 +371,7 @@ pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, p
                                pil_done_fn on_done, void *ud, pillion_error *err) {
     *out = NULL;
     pil_ticket *t = calloc(1, sizeof *t);
-    if (!t) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!t) return pil_err_no_memory(err);
     t->on_done = on_done;
     t->ud = ud;
     pil_pool_wake(p);

@@ -192,7 +192,7 @@ static pillion_status keep_model(pil_pool *p, const pil_frame_ready *r, pillion_
         p->info.max_tokens = r->max_tokens;
         pil_sched_set_model(p->sched, pil_json_string(pil_json_get(json, "digest"), NULL), r->max_tokens);
     } else {
-        st = pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        st = pil_err_no_memory(err);
     }
     pil_json_free(json);
     return st;
@@ -249,7 +249,7 @@ static pillion_status take_reply(pil_seat *s, pillion_error *err) {
     uint32_t *tags = a ? pil_arena_calloc(&a->arena, b->n, sizeof *tags) : NULL;
     if (!tags) {
         pil_answer_release(a);
-        return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        return pil_err_no_memory(err);
     }
     for (size_t i = 0; i < b->n; i++) tags[i] = tag_of(s, s->first, i);
     a->memory = s->payload;
@@ -287,7 +287,7 @@ static pillion_status on_header(pil_seat *s, pillion_error *err) {
     if (!fits) return pil_err_set(err, PILLION_E_FORMAT, "frame: not what was asked for");
     s->payload = malloc(s->header.payload_bytes + 1); /* never NULL for an empty payload */
     s->payload_bytes = 0;
-    return s->payload ? PILLION_OK : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    return s->payload ? PILLION_OK : pil_err_no_memory(err);
 }
 
 static pillion_status on_frame(pil_seat *s, pillion_error *err) {
@@ -385,7 +385,7 @@ pillion_status pil_seat_start(pil_seat *s, pillion_error *err) {
 pillion_status pil_seat_init(pil_seat *s, pil_pool *p, uint32_t index, pillion_error *err) {
     *s = (pil_seat){.pool = p, .index = index};
     s->timer = pil_timer_create(p->loop, on_overdue, s);
-    return s->timer ? PILLION_OK : pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    return s->timer ? PILLION_OK : pil_err_no_memory(err);
 }
 
 void pil_seat_deinit(pil_seat *s) {

@@ -50,7 +50,7 @@ pillion_status pil_sched_create(pil_sched **out, const pil_sched_options *opt, p
     *out = NULL;
     assert(opt->workers >= 1 && opt->workers <= PIL_LIMIT_WORKERS && opt->depth >= 1 && opt->batch_tokens >= 2);
     pil_sched *s = calloc(1, sizeof *s);
-    if (!s) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!s) return pil_err_no_memory(err);
     s->opt = *opt;
     s->random = opt->seed;
     s->quarantine.max = opt->quarantine_max;
@@ -63,7 +63,7 @@ pillion_status pil_sched_create(pil_sched **out, const pil_sched_options *opt, p
     s->out_room = calloc(n_batches, sizeof(pil_work *));
     if (!s->slots || !s->batches || !s->task_room || !s->out_room) {
         pil_sched_destroy(s);
-        return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+        return pil_err_no_memory(err);
     }
     for (size_t i = 0; i < n_batches; i++) s->batches[i].tasks = s->task_room + i * s->batch_tasks_max;
     for (size_t i = 0; i < s->n_slots; i++) s->slots[i].out = s->out_room + i * opt->depth;

@@ -183,7 +183,7 @@ pillion_status pil_tokenizer_open(pil_tokenizer **out, const void *blob, size_t 
     pillion_status st = check_header(blob, blob_bytes, err);
     if (st) return st;
     pil_tokenizer *t = calloc(1, sizeof *t);
-    if (!t) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!t) return pil_err_no_memory(err);
     t->blob = blob;
     st = open_sections(t, err);
     if (st) {

@@ -152,7 +152,7 @@ static pillion_status read_entries(pil_safetensors *s, pillion_error *err) {
         return pil_err_set(err, PILLION_E_LIMIT, "%zu tensors, the limit is %d", n, PIL_LIMIT_TENSORS);
     s->tensors = calloc(n + 1, sizeof *s->tensors);
     s->by_name = calloc(n + 1, sizeof *s->by_name);
-    if (!s->tensors || !s->by_name) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!s->tensors || !s->by_name) return pil_err_no_memory(err);
     pillion_status st = PILLION_OK;
     for (void *it = pil_json_first(s->header); it && !st; it = pil_json_next(s->header, it)) {
         const char *name = pil_json_key(it, NULL);
@@ -222,7 +222,7 @@ pillion_status pil_safetensors_open(pil_safetensors **out, const char *path, pil
 pillion_status pil_safetensors_open_memory(pil_safetensors **out, const void *bytes, size_t n, pillion_error *err) {
     *out = NULL;
     pil_safetensors *s = calloc(1, sizeof *s);
-    if (!s) return pil_err_set(err, PILLION_E_NOMEM, "out of memory");
+    if (!s) return pil_err_no_memory(err);
     pillion_status st = read_file(s, bytes, n, err);
     if (st) pil_safetensors_close(s);
     else *out = s;
