@@ -35,6 +35,8 @@ JSON = {
 }
 for name, text in JSON.items():
     put("json", name, text.encode())
+put("json", "nul", b"[1\0,true\0]")
+put("tokenizer_json", "nul", b' {"x":[1\0],"model":{"type":"Unigram","unk_id":0,"vocab":[["a",-1]]}}')
 put("json", "invalid-utf8", b'["\xc3\xa9 \xff \xed\xa0\x80"]')
 
 SAFETENSORS = {

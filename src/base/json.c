@@ -256,6 +256,10 @@ pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t 
         if (offset) *offset = at;
         return pil_err_set(err, PILLION_E_FORMAT, "invalid UTF-8");
     }
+    if (memchr(bytes, '\0', n)) { /* jansson drops one behind a number or a word */
+        if (offset) *offset = find_error(bytes, n);
+        return pil_err_set(err, PILLION_E_FORMAT, "a NUL byte");
+    }
     json_error_t e;
     json_t *root = load(bytes, n, token_bytes, &e);
     if (!root && reserve.ran_out) return pil_err_no_memory(err);

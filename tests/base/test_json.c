@@ -43,6 +43,22 @@ static void duplicate_keys_and_lone_surrogates_have_an_offset(void **state) {
     }
 }
 
+/* jansson drops a NUL behind a number or a word, and what reads the text again would not. */
+static void a_raw_nul_is_refused_wherever_it_stands(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t bytes, offset;
+    } cases[] = {{"[1\0]", 4, 2}, {"[1\0,2]", 6, 2}, {"[true\0]", 7, 5}, {"{\"a\":1\0}", 8, 6}, {"[\"a\0b\"]", 7, 3},
+                 {"\0", 1, 0},    {"[1]\0", 4, 3},   {"1\0", 2, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pil_json *json;
+        size_t offset = 999;
+        assert_int_equal(pil_json_parse(&json, cases[i].text, cases[i].bytes, &offset, NULL), PILLION_E_FORMAT);
+        if (offset != cases[i].offset) fail_msg("case %zu: %zu, not %zu", i, offset, cases[i].offset);
+    }
+}
+
 static void assert_prints(float v, const char *text) {
     pil_buf b;
     pil_buf_init(&b, 64);
@@ -109,6 +125,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_are_told_where_they_begin),
         cmocka_unit_test(duplicate_keys_and_lone_surrogates_have_an_offset),
+        cmocka_unit_test(a_raw_nul_is_refused_wherever_it_stands),
         cmocka_unit_test(floats_are_printed_short),
         cmocka_unit_test(values_of_strangers_are_counted_before_they_are_built),
         cmocka_unit_test(every_float_reads_back_as_itself),
