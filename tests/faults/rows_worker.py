@@ -390,20 +390,26 @@ def w4_out_of_memory(run):
         with run.marked() as s:
             s.wait_workers()
             run.book_of(load(run, s, book).run(20), "before_")
-            limit = 64 << 20
             (group / "memory.limit_in_bytes").write_text(str(256 << 20))
             for pid in (s.pid, *s.workers()):
                 (group / "cgroup.procs").write_text(str(pid))
             scores = {int(open(f"/proc/{w}/oom_score_adj").read()) for w in s.workers()}
             run.figure("oom_score_adj", sorted(scores))
-            for _ in range(run.count(2, 20)):
-                (vectors, errors), deaths = deaths_of(
-                    s, lambda: partial(s, [book.text(1), "\x01fault:alloc:900 too much", book.text(2)]))
+            deaths = []
+            for i in range(run.count(2, 20)):
+                (vectors, errors), died = deaths_of(
+                    s, lambda: partial(s, [book.text(1), f"\x01fault:alloc:900 too much {i}", book.text(2)]))
                 run.check(list(errors) == [1] and book.is_golden(1, vectors[0]) and book.is_golden(2, vectors[2]),
                           f"errors {errors}")
-                run.figure("deaths_for_one", deaths)
+                deaths.append(died)
+            kills = int(re.search(r"oom_kill (\d+)", (group / "memory.oom_control").read_text())[1])
+            told = sum("want of memory" in line for line in s.death_lines())
+            run.figure("deaths_for_one", [min(deaths), max(deaths)])
+            run.figure("kills_by_the_kernel", kills)
+            run.check(min(deaths) >= 1, f"deaths for each text: {deaths}")
+            run.check(kills == told, f"the kernel killed {kills} workers, the log knows of {told}")
             run.check(s.process.poll() is None, "the server was killed for its worker's memory")
-            run.check(min(scores) > 0, f"workers are not preferred by the kernel when memory ends: {scores}, {limit}")
+            run.check(min(scores) > 0, f"workers are not preferred by the kernel when memory ends: {scores}")
             s.wait_workers()
             run.book_of(load(run, s, book).run(20), "after_")
     finally:
