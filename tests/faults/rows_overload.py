@@ -308,7 +308,7 @@ def fair_share(run):
 
 @row("COST", "N", "throughput of the server against the engine in-process, the same texts, runs in turn")
 def cost_of_safety(run):
-    n = run.count(512, 4096)
+    n = run.count(256, 1024)
     book = run.book(n, "real", (110, 110))
     lines = run.scratch / "texts.txt"
     lines.write_text("".join(book.text(i) + "\n" for i in range(n)))
