@@ -127,6 +127,13 @@ static pillion_status check_reach(const pil_serve *s, const pil_listener *l, pil
                        pil_listener_host(l));
 }
 
+pillion_status pil_serve_check_reach(const pil_serve *s, pillion_error *err) {
+    const pil_listener *l;
+    pillion_status st = PILLION_OK;
+    for (size_t i = 0; !st && (l = pil_server_listener(s->server, i)); i++) st = check_reach(s, l, err);
+    return st;
+}
+
 static pillion_status open_place(pil_serve *s, const place *p, pillion_error *err) {
     bool in_use;
     const pil_listener *l;

@@ -2,7 +2,8 @@
  *
  * Flow:       parse everything anew, with the same command line -> token -> the server takes all of it or nothing.
  * Invariants: (1) one line of log for a refusal, and then every setting is the one from before. (2) values that may not
- *             change are those of the start, whatever the file says now.
+ *             change are those of the start, whatever the file says now. (3) a server that others can reach keeps a
+ *             token unless it was started to serve everybody.
  * Tests:      tests/http/test_service.py. */
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +35,8 @@ static pillion_status take(pil_serve *s, const pil_serve_values *fresh, pillion_
     s->token = token;
     s->live = fresh;
     const pil_server_options so = pil_serve_server_options(s);
-    st = pil_server_reconfigure(s->server, &so, err);
+    st = pil_serve_check_reach(s, err); /* what is open to others stays so, and without a token it would be to all */
+    if (!st) st = pil_server_reconfigure(s->server, &so, err);
     if (!st) return PILLION_OK;
     s->live = old;
     s->token = old_token;

@@ -370,6 +370,25 @@ class Config(Case):
             self.assertEqual(s.call("GET", "/info", headers=auth).status, 401)
             self.assertEqual(s.stop()[0], 0)
 
+    def test_reading_again_does_not_open_a_server_to_everybody(self):
+        token = self.dir / "token"
+        token.write_text("a-token")
+        says = "options refused, the old ones stay"
+        with Server("--host", "0.0.0.0", "--config", self.write(f"token-file = {token}\n")) as s:
+            self.assertEqual(s.get("/info").status, 401)
+            self.write(f"# token-file = {token}\n")
+            s.process.send_signal(signal.SIGHUP)
+            self.until(lambda: says in s.stderr())
+            self.assertIn("0.0.0.0 can be reached from other machines", s.stderr())
+            self.assertEqual(s.get("/info").status, 401)
+            self.assertEqual(s.call("GET", "/info", headers={"Authorization": "Bearer a-token"}).status, 200)
+        config = self.write(f"without-token = yes\ntoken-file = {token}\nlog-level = info\n")
+        with Server("--host", "0.0.0.0", "--config", config) as s:  # it was asked to serve everybody
+            self.write("log-level = info\n")
+            s.process.send_signal(signal.SIGHUP)
+            self.until(lambda: "options read again" in s.stderr())
+            self.assertEqual(s.get("/info").status, 200)
+
     def test_without_a_file_the_terminal_ends_the_server_unless_it_was_told_not_to(self):
         with Server() as s:
             self.assertEqual(s.stop(signal.SIGHUP)[0], 0)
