@@ -145,7 +145,8 @@ static pillion_status find_model(pil_serve *s, pillion_error *err) {
     bool has_builtin = pil_builtin_model(&builtin_bytes) != NULL;
     const char *name = s->values->model.model;
     if ((!name || !*name) && s->is_sidecar) name = PIL_HUB_SIDECAR_NAME;
-    s->model_name = name && *name ? name : PIL_HUB_BUILTIN_NAME;
+    snprintf(s->model_name, sizeof s->model_name, "%s", name && *name ? name : PIL_HUB_BUILTIN_NAME);
+    pil_say_utf8(s->model_name);
     pillion_status st = pil_hub_find(&s->model, name, has_builtin, err);
     if (st) return st;
     uint64_t precision = s->values->model.precision;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "cmd/cmd.h"
 
 void pil_say(const char *who, const char *fmt, ...) {
@@ -18,6 +19,11 @@ void pil_say(const char *who, const char *fmt, ...) {
     for (char *c = line; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = '?';
     fprintf(stderr, "%s: %s\n", who, line);
+}
+
+void pil_say_utf8(char *text) {
+    size_t n = strlen(text);
+    for (size_t bad = pil_utf8_valid(text, n); bad < n; bad += pil_utf8_valid(text + bad, n - bad)) text[bad] = '?';
 }
 
 int pil_say_output(const char *who, const pil_buf *out) {

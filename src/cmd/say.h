@@ -8,6 +8,9 @@
  * or argument can neither break the line nor command the terminal. */
 __attribute__((format(printf, 2, 3))) void pil_say(const char *who, const char *fmt, ...);
 
+/* For what becomes JSON, which a name of a file need not fit: bytes that are not UTF-8 become '?'. */
+void pil_say_utf8(char *text);
+
 /* Writes the whole buffer to standard output. Returns the exit status: PIL_EXIT_OK, or PIL_EXIT_FAILURE after one line
  * on standard error when the buffer is incomplete or cannot be written. */
 int pil_say_output(const char *who, const pil_buf *out);

@@ -7,6 +7,7 @@
 #ifndef PIL_CMD_SERVE_H
 #define PIL_CMD_SERVE_H
 
+#include <limits.h>
 #include <sys/types.h>
 
 #include "cmd/handover.h"
@@ -33,7 +34,7 @@ typedef struct pil_serve {
     const pil_serve_values *values; /* as it was started */
     const pil_serve_values *live;   /* for options that may change: as read last */
     pil_options reloaded;           /* behind live, once something was read again */
-    const char *model_name;
+    char model_name[PATH_MAX]; /* as it was asked for, and UTF-8: what clients are told */
     pil_hub_model model;
     pil_token token;
     bool is_sidecar, stopping, was_ready;

@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "cmd/cmd.h"
 #include "cmd/holder.h"
 #include "cmd/notify.h"
@@ -239,12 +240,25 @@ static void put_handshake(const pil_serve *s, pil_buf *out) {
     pil_buf_puts(out, "}\n");
 }
 
+/* Whoever reads the handshake connects to what stands there, so it must be the path and not nearly the path. */
+static pillion_status check_paths(const pil_serve *s, pillion_error *err) {
+    const pil_listener *l;
+    for (size_t i = 0; (l = pil_server_listener(s->server, i)); i++) {
+        const char *path = pil_listener_host(l);
+        if (pil_utf8_valid(path, strlen(path)) != strlen(path))
+            return pil_err_set(err, PILLION_E_ARG, "--handshake: unix:%s is not UTF-8, and JSON cannot tell it", path);
+    }
+    return PILLION_OK;
+}
+
 static pillion_status write_handshake(pil_serve *s, pillion_error *err) {
     if (!s->values->handshake) return PILLION_OK;
+    pillion_status st = check_paths(s, err);
+    if (st) return st;
     pil_buf json;
     pil_buf_init(&json, 64 * PIL_KIB);
     put_handshake(s, &json);
-    pillion_status st = pil_handshake_write(&s->handshake, &json, err);
+    st = pil_handshake_write(&s->handshake, &json, err);
     if (json.bytes) explicit_bzero(json.bytes, json.len);
     pil_buf_deinit(&json);
     return st;

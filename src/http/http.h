@@ -29,7 +29,7 @@ typedef struct pil_server_limits {
 } pil_server_limits;
 
 typedef struct pil_server_options {
-    const char *model_id;          /* as the user named it: /info tells it verbatim */
+    const char *model_id;          /* as the user named it, in UTF-8: /info tells it verbatim */
     const char *const *allow_hosts; /* [n_allow_hosts] names that a Host header may carry besides the usual ones */
     size_t n_allow_hosts;
     const char *const *allow_origins; /* [n_allow_origins] pages that may ask: exactly "scheme://host[:port]" */

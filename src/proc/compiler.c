@@ -3,6 +3,7 @@
  * It writes lines of JSON (proc.h, pil_prepare_main); what it says is checked, and an end without an answer is an error
  * of its own. It has ended for us when it has exited and its output is read to the end.
  * Tests: tests/proc/test_pool.c. */
+#include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,29 @@
 
 bool pil_compiler_is_running(const pil_compiler *c) { return c->child || c->output; }
 
+/* A "path" as proc.h has it, in plain bytes (free); NULL when it is none, or memory has run out. */
+static char *path_of(const char *text) {
+    char *path = strdup(text), *to = path;
+    for (; path && *text; text++) {
+        char byte = *text;
+        if (byte == '%') {
+            char digits[3] = {0};
+            memcpy(digits, text + 1, strnlen(text + 1, 2));
+            byte = isxdigit((unsigned char)digits[0]) && isxdigit((unsigned char)digits[1])
+                       ? (char)strtoul(digits, NULL, 16)
+                       : '\0';
+            if (!byte) {
+                free(path);
+                return NULL;
+            }
+            text += 2;
+        }
+        *to++ = byte;
+    }
+    if (path) *to = '\0';
+    return path;
+}
+
 static void take_line(pil_compiler *c, const char *line, size_t n) {
     pil_json *json;
     if (pil_json_parse(&json, line, n, NULL, NULL)) return;
@@ -25,7 +49,7 @@ static void take_line(pil_compiler *c, const char *line, size_t n) {
     int64_t done = pil_json_int_or(pil_json_get(json, "done"), -1),
             total = pil_json_int_or(pil_json_get(json, "total"), -1);
     if (path && !c->path) {
-        c->path = strdup(path);
+        c->path = path_of(path);
     } else if (error && !c->error.code) {
         int64_t status = pil_json_int_or(pil_json_get(error, "status"), PILLION_E_INTERNAL);
         if (status >= 0 || status < PILLION_E_UNAVAILABLE) status = PILLION_E_INTERNAL;

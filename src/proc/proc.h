@@ -120,6 +120,8 @@ void pil_child_begin(void);
  *     {"done":1048576,"total":90868376}              now and then
  *     {"path":"…/model.f32.safetensors"}             in the end, or
  *     {"error":{"status":-5,"text":"…"}}
+ * A path is any bytes and JSON is UTF-8: in "path" each byte that is not printable ASCII, quote, backslash and percent
+ * sign stand as %XX.
  * Returns the exit status: 0 with a path. */
 int pil_prepare_main(const char *directory, pillion_precision precision, int fd);
 

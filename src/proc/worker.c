@@ -227,6 +227,17 @@ static void report(uint64_t done, uint64_t total, void *ud) {
     pil_file_write_all(*(int *)ud, line, (size_t)n);
 }
 
+/* A JSON string as proc.h has it. Source: RFC 3986, section 2.1. */
+static void put_path(pil_buf *out, const char *path) {
+    pil_buf_putc(out, '"');
+    for (; *path; path++) {
+        unsigned c = (unsigned char)*path;
+        if (c < 0x20 || c > 0x7E || strchr("\"\\%", (int)c)) pil_buf_printf(out, "%%%02X", c);
+        else pil_buf_putc(out, *path);
+    }
+    pil_buf_putc(out, '"');
+}
+
 int pil_prepare_main(const char *directory, pillion_precision precision, int fd) {
     pillion_model_options options;
     pillion_model_options_init(&options);
@@ -245,7 +256,7 @@ int pil_prepare_main(const char *directory, pillion_precision precision, int fd)
         pil_buf_puts(&line, "}}\n");
     } else {
         pil_buf_puts(&line, "{\"path\":");
-        pil_json_put_string(&line, path, strlen(path));
+        put_path(&line, path);
         pil_buf_puts(&line, "}\n");
     }
     bool ok = !line.failed && pil_file_write_all(fd, line.bytes, line.len);

@@ -77,6 +77,9 @@ class Doctor(cli.Case):
         found = self.doctor(env=cli.environment(XDG_CACHE_HOME=place))
         self.assertIn(str(place), found["cache"]["detail"])
         self.assertEqual(os.listdir(place / "pillion"), [])
+        place = self.dir / os.fsdecode(b"caf\xe9")
+        found = self.doctor(env=cli.environment(XDG_CACHE_HOME=place))
+        self.assertIn(f"{self.dir}/caf?/pillion:", found["cache"]["detail"])
 
     def test_an_address_that_somebody_else_has_is_a_failure(self):
         with socket.socket() as other:

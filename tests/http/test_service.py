@@ -207,6 +207,14 @@ class Handshake(Case):
             s.stop()
             self.assertEqual(list(file.parent.iterdir()), [])
 
+    def test_a_socket_that_json_cannot_name_is_refused(self):
+        path = self.dir / os.fsdecode(b"caf\xe9")
+        self.fails(2, "--handshake", self.dir / "h.json", "--listen", f"unix:{path}", says=["--handshake", "not UTF-8"])
+        self.assertEqual(list(self.dir.iterdir()), [])
+        with Server(listen=("--listen", f"unix:{path}"), wait=False) as s:
+            self.until(path.is_socket)
+            self.assertEqual(s.stop()[0], 0)
+
     def test_one_of_two_starts_wins(self):
         file = self.dir / "h.json"
         for _ in range(5):
@@ -583,6 +591,17 @@ class Broken(Case):
                 self.assertEqual(s.get("/info").json()["model_id"], str(model))
                 self.assertEqual(len(s.embed(["x"])), 1)
             self.assertTrue(list(home.rglob("*.safetensors")))
+        place = self.dir / os.fsdecode(b"caf\xe9 100%")  # no UTF-8
+        place.mkdir()
+        (place / "a model").symlink_to(MINILM)
+        file, env = self.dir / "h.json", environment(XDG_CACHE_HOME=place / "c")
+        with Server("--model", place / "a model", "--handshake", file, env=env) as s:
+            name = f"{self.dir}/caf? 100%/a model"
+            self.assertEqual(s.get("/info").json()["model_id"], name)
+            self.assertEqual(json.loads(file.read_bytes())["model"], name)
+            for line in s.stdout().splitlines():
+                self.assertEqual(json.loads(line.removeprefix("PROGRESS:"))["data"]["model"], name)
+            self.assertEqual(len(s.embed(["x"])), 1)
         for name in ("x" * 300, f"/tmp/{'x' * 300}", str(place / ("x" * 300))):
             self.assertIn(run("serve", "--port", 0, "--model", name).returncode, (2, 3))
 

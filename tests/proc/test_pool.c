@@ -171,6 +171,8 @@ static int fake_prepare(const char *source) {
         puts(has_note((int)getppid(), "gone") ? "{\"path\":\"good\"}" : "{\"path\":\"fresh\"}");
     else if (strcmp(source, "--source=broken") == 0)
         puts("{\"error\":{\"status\":-6,\"text\":\"broken: no such architecture\"}}");
+    else if (strcmp(source, "--source=escaped") == 0) puts("{\"path\":\"%62a%64\"}");
+    else if (strcmp(source, "--source=misspelt") == 0) puts("{\"path\":\"good%6\"}");
     else if (strcmp(source, "--source=good") == 0) puts("{\"path\":\"good\"}");
     fflush(stdout);
     if (strcmp(source, "--source=crash") == 0) raise(SIGSEGV);
@@ -544,6 +546,14 @@ static void a_directory_that_cannot_be_prepared_fails_the_pool(void **state) {
     assert_fails(*state, "broken", NULL, PILLION_E_UNSUPPORTED, "no such architecture");
 }
 
+static void a_path_is_any_bytes(void **state) {
+    assert_fails(*state, "escaped", NULL, PILLION_E_FORMAT, "bad: not a model"); /* what the worker called "bad" says */
+}
+
+static void a_path_that_is_misspelt_is_no_answer(void **state) {
+    assert_fails(*state, "misspelt", NULL, PILLION_E_INTERNAL, "said nothing");
+}
+
 static void a_crash_while_preparing_fails_the_pool(void **state) {
     assert_fails(*state, "crash", NULL, PILLION_E_INTERNAL, "could not be compiled");
 }
@@ -606,6 +616,8 @@ int main(int argc, char **argv) {
         T(a_compiled_file_that_went_stale_is_made_again),
         T(a_directory_is_prepared_first),
         T(a_directory_that_cannot_be_prepared_fails_the_pool),
+        T(a_path_is_any_bytes),
+        T(a_path_that_is_misspelt_is_no_answer),
         T(a_crash_while_preparing_fails_the_pool),
         T(a_compiler_without_an_answer_fails_the_pool),
         T(a_cancelled_ticket_is_never_called),

@@ -17,14 +17,11 @@
 
 static char dir[PIL_TEST_PATH], compiled[PIL_TEST_PATH];
 
-/* A tiny model, compiled by the preparing child's own code into a cache of its own. */
-static int make_model(void **state) {
-    (void)state;
-    pil_test_dir_make(dir);
-    setenv("XDG_CACHE_HOME", dir, 1);
+/* Compiles dir/model by the preparing child's own code into the cache in `home`, and gives the path as it is told. */
+static void prepare(char path[PIL_TEST_PATH], const char *home) {
+    setenv("XDG_CACHE_HOME", home, 1);
     char source[PIL_TEST_PATH];
     pil_test_path(source, dir, "model");
-    pil_tiny_model_write(source, "bert", NULL);
     int fd[2];
     assert_int_equal(pipe(fd), 0);
     assert_int_equal(pil_prepare_main(source, PILLION_PRECISION_AUTO, fd[1]), 0);
@@ -39,8 +36,18 @@ static int make_model(void **state) {
     pil_json *json;
     pillion_error err = {0};
     assert_ok(pil_json_parse(&json, last, strlen(last), NULL, &err), err);
-    snprintf(compiled, sizeof compiled, "%s", pil_json_string_or(pil_json_get(json, "path"), ""));
+    snprintf(path, PIL_TEST_PATH, "%s", pil_json_string_or(pil_json_get(json, "path"), ""));
     pil_json_free(json);
+}
+
+/* A tiny model in a cache of its own. */
+static int make_model(void **state) {
+    (void)state;
+    pil_test_dir_make(dir);
+    char source[PIL_TEST_PATH];
+    pil_test_path(source, dir, "model");
+    pil_tiny_model_write(source, "bert", NULL);
+    prepare(compiled, dir);
     assert_int_equal(access(compiled, R_OK), 0);
     return 0;
 }
@@ -326,6 +333,14 @@ static void what_cannot_be_prepared_is_told(void **state) {
     pil_json_free(json);
 }
 
+static void a_path_of_any_bytes_is_told_in_ascii(void **state) {
+    (void)state;
+    char home[PIL_TEST_PATH], path[PIL_TEST_PATH];
+    pil_test_path(home, dir, "caf\xe9 \"100%\" \xc3\xa9");
+    prepare(path, home);
+    assert_non_null(strstr(path, "/caf%E9 %22100%25%22 %C3%A9/pillion/"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_worker_says_what_it_serves),
@@ -337,6 +352,7 @@ int main(void) {
         cmocka_unit_test(a_model_that_cannot_be_opened_is_told),
         cmocka_unit_test(a_caged_worker_computes_the_same),
         cmocka_unit_test(what_cannot_be_prepared_is_told),
+        cmocka_unit_test(a_path_of_any_bytes_is_told_in_ascii),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }
