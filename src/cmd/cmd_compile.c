@@ -2,8 +2,11 @@
  *
  * Other commands compile on their own when they meet a directory, and keep the file in the cache; this one is for
  * images, packages and the build, which makes the built-in model with it. Tests: tests/cmd/test_models.py. */
+#include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -12,6 +15,8 @@
 #include "cmd/progress.h"
 #include "cmd/say.h"
 #include "compile/compile.h"
+
+#define FOLDERS_DEEP 3 /* a model, the folders of its modules, and one more */
 
 static const char who[] = "pillion compile";
 
@@ -25,13 +30,42 @@ static void show(uint64_t done, uint64_t total, void *ud) {
     pil_progress_update(ud, done, total ? (double)done / (double)total : 0);
 }
 
+/* Whether a file in folder, or at most `depth` - 1 folders below, is that of *target. Links are followed, since the
+ * files of a model in the cache of Hugging Face are links; what begins with a dot is never part of a model. */
+static bool holds(const char *folder, const struct stat *target, int depth) {
+    DIR *dir = opendir(folder);
+    bool found = false;
+    for (struct dirent *e; dir && !found && (e = readdir(dir));) {
+        char path[PATH_MAX];
+        struct stat s;
+        if (e->d_name[0] == '.' || fstatat(dirfd(dir), e->d_name, &s, 0) != 0) continue;
+        if (!S_ISDIR(s.st_mode)) found = s.st_dev == target->st_dev && s.st_ino == target->st_ino;
+        else if (depth > 1 && !pil_file_join(path, sizeof path, folder, e->d_name, NULL))
+            found = holds(path, target, depth - 1);
+    }
+    if (dir) closedir(dir);
+    return found;
+}
+
+/* Compiling onto a file of the model would destroy what it is made from. What was compiled before may lie there too: it
+ * is no source, and is there to be replaced. */
+static pillion_status check_target(const char *dir, const char *out, pillion_error *err) {
+    struct stat target;
+    if (stat(out, &target) != 0 || !holds(dir, &target, FOLDERS_DEEP)) return PILLION_OK;
+    pil_compiled old;
+    pillion_status st = pil_compiled_open(&old, out, NULL);
+    pil_compiled_close(&old);
+    if (!st || st == PILLION_E_STALE) return PILLION_OK;
+    return pil_err_set(err, PILLION_E_ARG, "%s: is a file of the model itself; name another file to write", out);
+}
+
 static pillion_status check(const compile_values *v, const char *dir, const char *out, pillion_error *err) {
     if (!pil_file_exists(dir)) return pil_err_set(err, PILLION_E_NOT_FOUND, "%s: no such directory", dir);
     if (!pil_file_is_dir(dir)) return pil_err_set(err, PILLION_E_ARG, "%s: is not a directory", dir);
     if (pil_file_is_dir(out)) return pil_err_set(err, PILLION_E_ARG, "%s: is a directory; name the file to write", out);
     if (v->name && strlen(v->name) >= PIL_NAME_BYTES)
         return pil_err_set(err, PILLION_E_ARG, "--name: longer than %d bytes", PIL_NAME_BYTES - 1);
-    return PILLION_OK;
+    return check_target(dir, out, err);
 }
 
 static int run(const void *values, char **args, size_t n_args) {

@@ -102,6 +102,24 @@ class Compiled(cli.Case):
         self.assertIn(b"my-model: verified", self.ok("verify", path))
         self.assert_same_vectors(self.rows("embed", "-m", path, "one"), self.rows("embed", "one"))
 
+    def test_a_file_of_the_model_itself_is_never_written(self):
+        model, blobs = self.dir / "model", self.dir / "blobs"
+        shutil.copytree(MINILM, model)
+        blobs.mkdir()
+        (model / "config.json").rename(blobs / "0123")  # as in the cache of Hugging Face
+        (model / "config.json").symlink_to("../blobs/0123")
+        (self.dir / "link").symlink_to("model/tokenizer.json")
+        names = ["model/model.safetensors", "model/1_Pooling/config.json", "blobs/0123", "link"]
+        before = [(self.dir / name).read_bytes() for name in names]
+        for name in names:
+            self.fails(cli.USAGE, "compile", "./model", name, cwd=self.dir,
+                       says=f"pillion compile: {name}: is a file of the model itself")
+        self.assertEqual([(self.dir / name).read_bytes() for name in names], before)
+        self.assertTrue((self.dir / "link").is_symlink())
+        for _ in range(2):  # what was compiled may lie there, and be compiled again
+            self.ok("compile", model, model / "compiled.safetensors")
+        self.ok("verify", model / "compiled.safetensors")
+
     def test_a_flipped_bit_is_found(self):
         path = self.compile()
         size = path.stat().st_size
