@@ -4,10 +4,10 @@
  * same options would not work. Failures decide the exit status.
  * Order:   whatever forks (the sandbox's self-test, tesseract) before the model, which may start threads.
  * Tests:   tests/cmd/test_doctor.py. */
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -293,30 +293,44 @@ static void check_documents(doctor *d) {
 
 /* ── The address ────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool is_free(const char *host, unsigned port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    if (strcmp(host, "localhost") == 0) host = "127.0.0.1";
-    if (inet_pton(AF_INET, host, &a.sin_addr) != 1) return true; /* whoever starts a server will see */
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    if (fd < 0) return true;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    bool taken = bind(fd, (struct sockaddr *)&a, sizeof a) != 0 && errno == EADDRINUSE;
-    close(fd);
-    return !taken;
+/* Binds as a server does (proc/loop.c): the first address of host. 0, or the errno that a server would meet; -1: there
+ * is no such host. */
+static int try_address(const char *host, unsigned port) {
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *a = NULL;
+    char service[16];
+    snprintf(service, sizeof service, "%u", port);
+    if (getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, service, &hints, &a) != 0) return -1;
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, off = 0, e = 0;
+    if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (fd >= 0 && a->ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (fd < 0 || bind(fd, a->ai_addr, a->ai_addrlen) != 0) e = errno;
+    if (fd >= 0) close(fd);
+    freeaddrinfo(a);
+    return e;
+}
+
+/* Who has an address that is in use: a server of ours is what one hopes for. */
+static void find_holder(doctor *d, const char *where) {
+    pil_holder holder;
+    char pid[32] = "";
+    pil_holder_find(&holder, d->values->host, (unsigned)d->values->port);
+    const char *name = holder.name[0] ? holder.name : holder.is_pillion ? "pillion" : "another program";
+    if (holder.pid) snprintf(pid, sizeof pid, ", pid %d", holder.pid);
+    if (holder.is_pillion) find(d, "address", FINE, "%s is served by %s%s", where, name, pid);
+    else find(d, "address", FAILURE, "%s is in use by %s%s: use another --port", where, name, pid);
 }
 
 static void check_address(doctor *d) {
     const char *host = d->values->host;
-    unsigned port = (unsigned)d->values->port;
-    pil_holder holder;
-    if (is_free(host, port)) {
-        find(d, "address", FINE, "%s:%u is free", host, port);
-        return;
-    }
-    pil_holder_find(&holder, host, port);
-    const char *name = holder.name[0] ? holder.name : holder.is_pillion ? "pillion" : "another program";
-    if (holder.is_pillion) find(d, "address", FINE, "%s:%u is served by %s, pid %d", host, port, name, holder.pid);
-    else find(d, "address", FAILURE, "%s:%u is in use by %s, pid %d: use another --port", host, port, name, holder.pid);
+    char where[300];
+    bool is_v6 = strchr(host, ':') != NULL;
+    snprintf(where, sizeof where, "%s%.255s%s:%u", is_v6 ? "[" : "", host, is_v6 ? "]" : "", (unsigned)d->values->port);
+    int e = try_address(host, (unsigned)d->values->port);
+    if (e == 0) find(d, "address", FINE, "%s is free", where);
+    else if (e == EADDRINUSE) find_holder(d, where);
+    else
+        find(d, "address", FAILURE, "%s: a server cannot listen there: %s", where,
+             e < 0 ? "no such host" : strerror(e));
 }
 
 /* ── The model ──────────────────────────────────────────────────────────────────────────────────────────────── */

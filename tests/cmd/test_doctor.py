@@ -2,6 +2,7 @@
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -38,7 +39,7 @@ class Doctor(cli.Case):
         self.assertIn("is free", found["address"]["detail"])
 
     def test_the_page_is_one_page_and_says_the_same(self):
-        text = self.ok("doctor", "--port", "1", env=cli.environment(PATH="/nowhere")).decode()
+        text = self.ok("doctor", "--port", "0", env=cli.environment(PATH="/nowhere")).decode()
         self.assertLessEqual(text.count("\n"), 66)
         for name in FINDINGS:
             self.assertRegex(text, rf"(?m)^  (ok|WARNING|FAILURE) +{name} ")
@@ -90,6 +91,39 @@ class Doctor(cli.Case):
             self.assertIn(f"pid {os.getpid()}", found["address"]["detail"])
             text = cli.pillion("doctor", "--port", other.getsockname()[1]).stdout.decode()
             self.assertIn("\nIt cannot work here: ", text)
+
+    def test_an_address_that_no_server_can_have_is_a_failure(self):
+        for host, reason in (("192.0.2.1", "Cannot assign requested address"),  # for documentation: RFC 5737
+                             ("no.such.host.invalid", "no such host")):
+            address = self.doctor("--host", host, status=cli.FAILURE)["address"]
+            self.assertEqual(address["state"], "failure")
+            self.assertIn(f"a server cannot listen there: {reason}", address["detail"])
+
+    def test_an_address_of_ipv6_is_tried_too(self):
+        try:
+            other = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        except OSError:
+            self.skipTest("no IPv6 here")
+        with other:
+            found = self.doctor("--host", "::1", "--port", other.getsockname()[1], status=cli.FAILURE)
+            self.assertIn(f"[::1]:{other.getsockname()[1]} is in use by", found["address"]["detail"])
+            self.assertIn(f"pid {os.getpid()}", found["address"]["detail"])
+        self.assertIn("is free", self.doctor("--host", "::1")["address"]["detail"])
+        found = self.doctor("--host", "2001:db8::1", status=cli.FAILURE)  # for documentation: RFC 3849
+        self.assertIn("a server cannot listen there: Cannot assign", found["address"]["detail"])
+
+    def test_a_port_that_needs_rights_is_a_failure_without_them(self):
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as f:
+            if int(f.read()) <= 80:
+                self.skipTest("everybody may have port 80 here")
+        shutil.copy(cli.BIN, self.dir / "pillion")  # another user may not be allowed to where it was built
+        self.dir.chmod(0o755)
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        r = subprocess.run([self.dir / "pillion", "doctor", "--json", "--port", "80"], capture_output=True, check=False,
+                           env=cli.environment(HOME="/nonexistent"), **nobody)
+        address = next(f for f in json.loads(r.stdout)["findings"] if f["name"] == "address")
+        self.assertEqual(address["state"], "failure")
+        self.assertIn("127.0.0.1:80: a server cannot listen there: Permission denied", address["detail"])
 
     def test_a_server_of_ours_on_the_address_is_fine(self):
         handshake = self.dir / "h.json"
