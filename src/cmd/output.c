@@ -21,10 +21,12 @@
 #include "base/err.h"
 #include "base/limits.h"
 
+#define LINKS_MAX 40 /* as Linux has it: path_resolution(7) */
+
 static pillion_status failed(const pil_output *o, const char *doing, pillion_error *err) {
     int e = errno;
     pillion_status st = e == ENOENT ? PILLION_E_NOT_FOUND : PILLION_E_IO;
-    return pil_err_set(err, st, "%s: %s: %s", o->name, doing, strerror(e));
+    return pil_err_set(err, st, "%.140s: %s: %s", o->name, doing, strerror(e)); /* however long the name: the reason */
 }
 
 /* ── Signals ────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -105,6 +107,25 @@ static pillion_status open_direct(pil_output *o, const char *path, bool whole, p
     return whole ? open_spool(o, err) : PILLION_OK;
 }
 
+/* Where a file is to be made that does not exist: at path, or where the symbolic links there lead to, each as seen from
+ * its own folder. False (errno says why) when the kernel would not follow them either. */
+static bool follow_links(char target[PATH_MAX], const char *path) {
+    char next[PATH_MAX];
+    ssize_t n = (ssize_t)strlen(path);
+    const char *from = path;
+    for (int links = 0; n >= 0; links++) {
+        const char *slash = links && from[0] != '/' ? strrchr(target, '/') : NULL;
+        size_t folder = slash ? (size_t)(slash + 1 - target) : 0;
+        errno = links > LINKS_MAX ? ELOOP : ENAMETOOLONG;
+        if (links > LINKS_MAX || folder + (size_t)n >= PATH_MAX) return false;
+        memcpy(target + folder, from, (size_t)n);
+        target[folder + (size_t)n] = '\0';
+        from = next;
+        n = readlink(target, next, sizeof next);
+    }
+    return true;
+}
+
 pillion_status pil_output_open(pil_output *o, const char *path, bool whole, pillion_error *err) {
     *o = (pil_output){.name = path};
     pillion_status st;
@@ -121,7 +142,8 @@ pillion_status pil_output_open(pil_output *o, const char *path, bool whole, pill
         if (exists && S_ISDIR(s.st_mode)) st = pil_err_set(err, PILLION_E_IO, "%s: cannot write: is a directory", path);
         else if (exists && !S_ISREG(s.st_mode)) st = open_direct(o, path, whole, err);
         else if (exists && realpath(path, target)) st = open_file(o, target, &s, err);
-        else st = open_file(o, path, NULL, err);
+        else if (follow_links(target, path)) st = open_file(o, target, NULL, err);
+        else st = failed(o, "cannot write", err);
     }
     if (st) pil_output_abort(o);
     return st;

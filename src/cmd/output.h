@@ -17,8 +17,8 @@ typedef struct pil_output {
 } pil_output;
 
 /* path      borrowed; NULL or "-": standard output. A regular file is written beside its final name and renamed by
- *           commit (a symbolic link is followed, permissions of a file that is replaced are kept); anything else (a
- *           device, a pipe) is written directly.
+ *           commit (a symbolic link is followed, also to a file that does not exist yet; permissions of a file that is
+ *           replaced are kept); anything else (a device, a pipe) is written directly.
  * whole     nothing is to be seen before commit, and f must be seekable: what does not go to a regular file is first
  *           collected in a nameless temporary file.
  * Errors    E_NOT_FOUND, E_IO, E_NOMEM; then there is nothing to close. */

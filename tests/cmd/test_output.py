@@ -30,6 +30,24 @@ class Files(cli.Case):
         self.assertTrue((self.dir / "link").is_symlink())
         self.assertEqual(json.loads((self.dir / "real").read_text())["index"], 0)
 
+    def test_a_link_to_a_file_that_is_not_there_yet_is_followed(self):
+        (self.dir / "a/b").mkdir(parents=True)
+        (self.dir / "other").mkdir()
+        (self.dir / "a/out").symlink_to("b/link")
+        (self.dir / "a/b/link").symlink_to("../../other/absolute")
+        (self.dir / "other/absolute").symlink_to(self.dir / "real")
+        (self.dir / "folder").symlink_to("a")
+        self.ok("embed", "-o", "folder/out", "one", cwd=self.dir)
+        for name in ("a/out", "a/b/link", "other/absolute"):
+            self.assertTrue((self.dir / name).is_symlink(), name)
+        self.assertEqual(json.loads((self.dir / "real").read_text())["index"], 0)
+        self.assertFalse((self.dir / "real").is_symlink())
+        (self.dir / "nowhere").symlink_to("no/folder")
+        self.fails(cli.NOT_FOUND, "embed", "-o", "nowhere", "one", cwd=self.dir, says=["no/folder", "No such file"])
+        (self.dir / "loop").symlink_to("loop")
+        self.fails(cli.FAILURE, "embed", "-o", "loop", "one", cwd=self.dir, says=["loop", "levels of symbolic links"])
+        self.fails(cli.FAILURE, "embed", "-o", "./" * 3000 + "x", "one", cwd=self.dir, says="name too long")
+
     def test_a_dash_is_standard_output(self):
         self.assertEqual(self.ok("embed", "-o", "-", "one", cwd=self.dir), self.ok("embed", "one"))
         self.assertEqual(os.listdir(self.dir), [])
