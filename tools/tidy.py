@@ -29,7 +29,7 @@ SERVER = {
     "index": ("extract", "store", "client"),
     "http": ("sandbox", "net", "sched", "extract", "proc", "hub", "client", "store", "index"),
     "cmd": ("sandbox", "net", "sched", "extract", "proc", "hub", "client", "store", "index", "http",
-            "compile"),  # `pillion compile` writes the built-in model before there is a program to run
+            "compile"),  # `pillion compile` writes where it is told, `pillion doctor` looks into the cache
 }
 ROOMS = {**LIBRARY, **SERVER}
 

@@ -129,8 +129,9 @@ PILLION_API PILLION_MUST_USE pillion_status pillion_model_open(pillion_model **o
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_open_memory(pillion_model **out, const void *data,
                                                                       size_t data_bytes, pillion_error *err);
 
-/* Reads every byte of the file and compares its SHA-256 with the one stored when it was compiled, then embeds the
- * canary text and compares its vector. E_FORMAT if either differs. Takes about a second for each GB. */
+/* Compares everything behind the file's header with the SHA-256 stored when it was compiled (the header itself was
+ * compared with its XXH64 when the model was opened), then embeds the canary text and compares its vector. E_FORMAT if
+ * either differs. Takes about a second for each GB. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_verify(const pillion_model *model, pillion_error *err);
 
 /* Embeds the canary text and compares its vector with the one stored when the file was compiled: E_FORMAT if it

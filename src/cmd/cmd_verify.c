@@ -27,7 +27,9 @@ static int run(const void *values, char **args, size_t n_args) {
         const pillion_info *info = pillion_model_info(model);
         pil_buf out;
         pil_buf_init(&out, 64 * PIL_KIB);
-        pil_buf_printf(&out, "%s: verified: the SHA-256 of all %llu bytes and the vector of the test text are right\n",
+        pil_buf_printf(&out,
+                       "%s: verified: %llu bytes (the header's XXH64, the SHA-256 of the rest) and the vector of the "
+                       "test text are right\n",
                        info->name, (unsigned long long)info->file_bytes);
         status = pil_say_output(who, &out);
         pil_buf_deinit(&out);
@@ -42,9 +44,10 @@ const pil_command pil_cmd_verify = {
     .name = "verify",
     .args = "[MODEL]",
     .summary = "prove that a compiled model is undamaged",
-    .text = "Reads every byte of the compiled file and compares its SHA-256 with the one stored in it, then embeds a "
-            "test text and compares its vector. Opening a model checks only its header and tables, so that start-up is "
-            "fast; this command is for disks that are not trusted. It takes about a second for each GB.",
+    .text = "Reads every byte of the compiled file: the header is compared with its XXH64, everything behind it with "
+            "its SHA-256. Then embeds a test text and compares its vector. Opening a model checks only its header and "
+            "tokenizer, so that start-up is fast; this command is for disks that are not trusted. It takes about a "
+            "second for each GB.",
     .examples = "pillion verify\tthe built-in model\npillion verify model.f32.safetensors",
     .options = options,
     .values_bytes = sizeof(verify_values),

@@ -123,12 +123,17 @@ class Compiled(cli.Case):
     def test_a_flipped_bit_is_found(self):
         path = self.compile()
         size = path.stat().st_size
-        with open(path, "r+b") as f:
-            f.seek(size // 2)
-            byte = f.read(1)[0]
-            f.seek(size // 2)
-            f.write(bytes([byte ^ 0x40]))
-        self.fails(cli.MODEL, "verify", path, says=str(path))
+        with open(path, "r+b", buffering=0) as f:
+            def flip(at):
+                byte = os.pread(f.fileno(), 1, at)[0]
+                os.pwrite(f.fileno(), bytes([byte ^ 0x40]), at)
+
+            header = 8 + int.from_bytes(f.read(8), "little")
+            for at in (1, 7, 8, header // 2, header - 1, header, size // 2, size - 1):
+                flip(at)
+                self.fails(cli.MODEL, "verify", path, says=str(path))
+                flip(at)
+        self.assertIn(f"verified: {size} bytes", self.ok("verify", path).decode())
 
     def test_a_file_cut_short_is_refused_at_once(self):
         path = self.compile()
