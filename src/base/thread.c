@@ -6,6 +6,7 @@
  *             (2) run() returns only when n_busy is 0. Tests: tests/base/test_thread.c. */
 #include "base/thread.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -111,15 +112,14 @@ void pil_team_run(pil_team *t, size_t n_tasks, pil_team_fn fn, void *ud) {
     pthread_mutex_unlock(&t->lock);
 }
 
-/* A quota of the cgroup (version 2), rounded up; 0 when there is none. */
-static unsigned cgroup_cores(void) {
+double pil_thread_quota(void) {
     double quota = 0, period = 0;
     FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
     if (f) {
         if (fscanf(f, "%lf %lf", &quota, &period) != 2) quota = 0; /* "max 100000" is no quota */
         fclose(f);
     }
-    return quota > 0 && period > 0 ? (unsigned)((quota + period - 1) / period) : 0;
+    return quota > 0 && period > 0 ? quota / period : 0;
 }
 
 unsigned pil_thread_cores(void) {
@@ -128,6 +128,7 @@ unsigned pil_thread_cores(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
 #endif
-    unsigned cores = n > 0 ? (unsigned)n : 1, quota = cgroup_cores();
-    return quota && quota < cores ? quota : cores;
+    unsigned cores = n > 0 ? (unsigned)n : 1;
+    double quota = pil_thread_quota();
+    return quota > 0 && quota < cores ? (unsigned)ceil(quota) : cores;
 }

@@ -19,7 +19,9 @@ void pil_team_destroy(pil_team *t); /* accepts NULL */
  * Everything done in tasks happens before the return. */
 void pil_team_run(pil_team *t, size_t n_tasks, pil_team_fn fn, void *ud);
 
-/* Cores this process may run on (its affinity mask and cgroup quota), at least 1. */
+/* Cores, or parts of them, that the quota of our cgroup (version 2) allows; 0 when there is none. */
+double pil_thread_quota(void);
+/* Cores this process may run on (its affinity mask and that quota, rounded up), at least 1. */
 unsigned pil_thread_cores(void);
 
 #endif

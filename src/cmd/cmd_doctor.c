@@ -92,12 +92,9 @@ static bool number_in(const char *path, const char *key, uint64_t *out) {
 static void check_processor(doctor *d) {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned usable = pil_thread_cores();
-    double quota = 0, period = 0;
+    double quota = pil_thread_quota();
     char limit[80] = "";
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
-    if (f && fscanf(f, "%lf %lf", &quota, &period) == 2 && period > 0)
-        snprintf(limit, sizeof limit, ", of which the cgroup allows %.2f", quota / period);
-    if (f) fclose(f);
+    if (quota > 0) snprintf(limit, sizeof limit, ", of which the cgroup allows %.2f", quota);
     find(d, "processor", FINE, "%u of %ld cores can be used%s: so many workers unless --workers says otherwise", usable,
          online, limit);
 }

@@ -15,12 +15,10 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "base/utf8.h"
-#include "cmd/builtin.h"
 #include "cmd/cmd.h"
 #include "cmd/model.h"
 #include "cmd/recorded.h"
 #include "cmd/say.h"
-#include "hub/hub.h"
 #include "proc/proc.h"
 
 #define UNIT_TOLERANCE 1e-3 /* of a vector's length; f32 misses 1 by some 1e-7 */
@@ -76,36 +74,24 @@ static size_t characters_of(const pillion_input *in) {
     return n;
 }
 
-/* 1234567 -> "1,234,567". */
-static const char *grouped(char out[32], size_t n) {
-    char digits[24];
-    size_t len = (size_t)snprintf(digits, sizeof digits, "%zu", n), at = 0;
-    for (size_t i = 0; i < len; i++) {
-        if (i && (len - i) % 3 == 0) out[at++] = ',';
-        out[at++] = digits[i];
-    }
-    out[at] = '\0';
-    return out;
-}
-
 static const char *plural(uint64_t n) { return n == 1 ? "" : "s"; }
 
 static void put_batch_line(pil_buf *out, const replay *r) {
     const pil_recorded_batch *b = batch_of(r);
     const counts *c = &r->now;
-    char result[64] = "ok", deaths[48] = "", grouped_characters[32];
+    char result[64] = "ok", deaths[48] = "", count[PIL_SAY_COUNT_BYTES];
     if (c->texts_failed) snprintf(result, sizeof result, "%zu of %zu failed", c->texts_failed, c->texts);
     if (c->deaths)
         snprintf(deaths, sizeof deaths, ", %llu worker%s died", (unsigned long long)c->deaths, plural(c->deaths));
     if (r->batch == 0) pil_buf_puts(out, "batch  texts  characters        ms  result\n");
     pil_buf_printf(out, "%5zu %6zu %11s %9.1f  %s%s  %s", r->batch + 1, c->texts,
-                   grouped(grouped_characters, c->characters), c->ms, result, deaths, b->file);
+                   pil_say_count(count, c->characters), c->ms, result, deaths, b->file);
     if (b->number > 1) pil_buf_printf(out, " (batch %zu in it)", b->number);
     pil_buf_putc(out, '\n');
     for (size_t i = 0; i < b->n; i++)
         if (r->outcomes[i].status)
             pil_buf_printf(out, "       text %zu, %s characters: %s\n", i + 1,
-                           grouped(grouped_characters, characters_of(&texts_of(r)[i])),
+                           pil_say_count(count, characters_of(&texts_of(r)[i])),
                            pillion_status_text(r->outcomes[i].status));
 }
 
@@ -134,7 +120,7 @@ static void put_all(pil_buf *out, const replay *r) {
     const counts *c = &r->all;
     unsigned long long deaths = c->deaths;
     double per_s = c->ms > 0 ? (double)c->texts * 1000 / c->ms : 0;
-    char characters[32];
+    char characters[PIL_SAY_COUNT_BYTES];
     if (r->values->json)
         pil_buf_printf(out,
                        "{\"ok\":%s,\"batches\":%zu,\"batches_failed\":%zu,\"texts\":%zu,\"texts_failed\":%zu,"
@@ -146,7 +132,7 @@ static void put_all(pil_buf *out, const replay *r) {
                        "%zu of %zu batches and %zu of %zu texts succeeded (%s characters) in %.1f s, %.1f texts/s; "
                        "%llu worker%s died\n",
                        c->batches - c->batches_failed, c->batches, c->texts - c->texts_failed, c->texts,
-                       grouped(characters, c->characters), c->ms / 1000, per_s, deaths, plural(deaths));
+                       pil_say_count(characters, c->characters), c->ms / 1000, per_s, deaths, plural(deaths));
 }
 
 /* Standard output that takes nothing more ends the replay: nobody would hear of the rest. */
@@ -275,16 +261,6 @@ static void on_pool(void *ud) {
 
 /* ── The command ────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static pillion_status find_model(pil_hub_model *out, const pil_model_values *v, pillion_error *err) {
-    size_t builtin_bytes;
-    bool has_builtin = pil_builtin_model(&builtin_bytes) != NULL;
-    pillion_status st = pil_hub_find(out, v->model, has_builtin, err);
-    if (st || out->kind != PIL_HUB_BUILTIN) return st;
-    if (v->precision == PILLION_PRECISION_AUTO || v->precision == PILLION_PRECISION_F32) return PILLION_OK;
-    return pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in f32, not in %s",
-                       pil_precisions[v->precision]);
-}
-
 static pillion_status read_all(replay *r, char **files, size_t n_files, pillion_error *err) {
     pillion_status st = PILLION_OK;
     size_t largest = 0;
@@ -317,7 +293,8 @@ static int run(const void *values, char **args, size_t n_args) {
     pillion_status st = read_all(&r, args, n_args, &err);
     int status = st == PILLION_E_FORMAT ? PIL_EXIT_INPUT : pil_exit_of(st);
     if (!st) {
-        st = find_model(&model, &r.values->model, &err);
+        const pil_model_values *v = &r.values->model;
+        st = pil_model_find(&model, v->model, v->precision, &err);
         if (!st) st = start(&r, &model, &err);
         status = pil_exit_of(st);
     }

@@ -23,7 +23,6 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "cmd/builtin.h"
 #include "cmd/cmd.h"
 #include "cmd/notify.h"
 #include "cmd/say.h"
@@ -141,19 +140,11 @@ static void on_pool(void *ud) {
 }
 
 static pillion_status find_model(pil_serve *s, pillion_error *err) {
-    size_t builtin_bytes;
-    bool has_builtin = pil_builtin_model(&builtin_bytes) != NULL;
     const char *name = s->values->model.model;
     if ((!name || !*name) && s->is_sidecar) name = PIL_HUB_SIDECAR_NAME;
     snprintf(s->model_name, sizeof s->model_name, "%s", name && *name ? name : PIL_HUB_BUILTIN_NAME);
     pil_say_utf8(s->model_name);
-    pillion_status st = pil_hub_find(&s->model, name, has_builtin, err);
-    if (st) return st;
-    uint64_t precision = s->values->model.precision;
-    if (s->model.kind == PIL_HUB_BUILTIN && precision != PILLION_PRECISION_AUTO && precision != PILLION_PRECISION_F32)
-        return pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in f32, not in %s",
-                           pil_precisions[precision]);
-    return PILLION_OK;
+    return pil_model_find(&s->model, name, s->values->model.precision, err);
 }
 
 static pillion_status start_pool(pil_serve *s, pillion_error *err) {

@@ -3,14 +3,11 @@
  * Tests: tests/cmd/test_models.py. */
 #include "cmd/model.h"
 
-#include <string.h>
-
 #include "base/err.h"
 #include "cmd/builtin.h"
 #include "cmd/cmd.h"
 #include "cmd/progress.h"
 #include "cmd/say.h"
-#include "hub/hub.h"
 
 const char *const pil_precisions[] = {"auto", "f32", "bf16", "int8", NULL};
 
@@ -32,30 +29,31 @@ static pillion_status open_path(pillion_model **out, const char *path, const pil
     return st;
 }
 
-/* The built-in model has one precision; asking for another is no reason to use it all the same. */
-static pillion_status open_builtin(pillion_model **out, const pil_model_values *values, pillion_error *err) {
+static pillion_status open_builtin(pillion_model **out, pillion_error *err) {
     size_t n;
     const void *bytes = pil_builtin_model(&n);
-    pillion_status st = pillion_model_open_memory(out, bytes, n, err);
-    if (st || values->precision == PILLION_PRECISION_AUTO) return st;
-    const char *has = pillion_model_info(*out)->precision, *wanted = pil_precisions[values->precision];
-    if (strcmp(has, wanted) == 0) return PILLION_OK;
-    st = pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in %s, not in %s", has, wanted);
-    pillion_model_close(*out);
-    *out = NULL;
-    return st;
+    return pillion_model_open_memory(out, bytes, n, err);
+}
+
+/* Nothing is opened to see what the built-in model computes in: the build compiles it in f32 (cmake/Program.cmake). */
+pillion_status pil_model_find(pil_hub_model *out, const char *name, uint64_t precision, pillion_error *err) {
+    size_t builtin_bytes;
+    bool has_builtin = pil_builtin_model(&builtin_bytes) != NULL;
+    pillion_status st = pil_hub_find(out, name, has_builtin, err);
+    if (st || out->kind != PIL_HUB_BUILTIN) return st;
+    if (precision == PILLION_PRECISION_AUTO || precision == PILLION_PRECISION_F32) return PILLION_OK;
+    return pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in f32, not in %s",
+                       pil_precisions[precision]);
 }
 
 int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool quiet) {
     pillion_error err = {0};
     pil_hub_model found;
-    size_t builtin_bytes;
-    bool has_builtin = pil_builtin_model(&builtin_bytes) != NULL;
     *out = NULL;
-    pillion_status st = pil_hub_find(&found, values->model, has_builtin, &err);
+    pillion_status st = pil_model_find(&found, values->model, values->precision, &err);
     if (!st) {
         switch (found.kind) {
-        case PIL_HUB_BUILTIN: st = open_builtin(out, values, &err); break;
+        case PIL_HUB_BUILTIN: st = open_builtin(out, &err); break;
         case PIL_HUB_DIRECTORY:
         case PIL_HUB_FILE: st = open_path(out, found.path, values, quiet, &err); break;
         }

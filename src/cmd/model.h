@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "cmd/options.h"
+#include "hub/hub.h"
 
 /* The part of a command's values that says which model, and how it computes. */
 typedef struct pil_model_values {
@@ -23,6 +24,10 @@ extern const char *const pil_precisions[]; /* the words of --precision, in the o
              "model is used"},                                                                                         \
     {.name = "precision", .type = PIL_OPTION_CHOICE, .field = offsetof(v, path.precision), .value = "PRECISION",       \
      .choices = pil_precisions, .fallback = "auto", .help = "arithmetic"}
+
+/* Finds the model of that name, as pil_hub_find does; NULL or "" is the built-in one. It has one precision, and asking
+ * for another is no reason to use it all the same: E_UNSUPPORTED. */
+pillion_status pil_model_find(pil_hub_model *out, const char *name, uint64_t precision, pillion_error *err);
 
 /* Finds and opens the model. Compiling it for the first time is shown on a terminal unless quiet.
  *   out     given: pillion_model_close. NULL on failure.

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cmd/say.h"
 
 #define QUIET_NS 500000000u /* nothing is drawn before */
 #define DRAW_NS 100000000u  /* between two drawings */
@@ -33,18 +34,6 @@ static size_t terminal_columns(void) {
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
 }
 
-/* 1234567 -> "1,234,567" */
-static void put_count(char *out, size_t out_bytes, uint64_t n) {
-    char digits[32];
-    int len = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);
-    size_t at = 0;
-    for (int i = 0; i < len && at + 2 < out_bytes; i++) {
-        if (i > 0 && (len - i) % 3 == 0) out[at++] = ',';
-        out[at++] = digits[i];
-    }
-    out[at] = '\0';
-}
-
 /* " 0:12 left" or " 1:02:03 left" */
 static int put_left(char *out, size_t out_bytes, double seconds) {
     unsigned long s = seconds < 1e8 ? (unsigned long)(seconds + 0.5) : 0;
@@ -62,7 +51,7 @@ static size_t put_bar(char *out, size_t out_bytes, size_t width, double fraction
 }
 
 static void draw(pil_progress *p, uint64_t done, double fraction) {
-    char tail[160], count[32], line[LINE_MAX_COLUMNS + 64];
+    char tail[160], count[PIL_SAY_COUNT_BYTES], line[LINE_MAX_COLUMNS + 64];
     double seconds = pil_progress_seconds(p);
     size_t columns = terminal_columns(), n = 0;
     if (fraction > 1) fraction = 1;
@@ -70,8 +59,8 @@ static void draw(pil_progress *p, uint64_t done, double fraction) {
     tail[0] = '\0';
     if (p->unit) {
         double rate = (double)done / seconds;
-        put_count(count, sizeof count, done);
-        n = (size_t)snprintf(tail, sizeof tail, "  %s %s  %.*f/s", count, p->unit, rate < 10 ? 1 : 0, rate);
+        n = (size_t)snprintf(tail, sizeof tail, "  %s %s  %.*f/s", pil_say_count(count, done), p->unit,
+                             rate < 10 ? 1 : 0, rate);
     }
     if (fraction > 0.005) put_left(tail + n, sizeof tail - n, seconds * (1 - fraction) / fraction);
     size_t at = (size_t)snprintf(line, LINE_MAX_COLUMNS, "%s ", p->label), used = at + strlen(tail) + 8;

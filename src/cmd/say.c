@@ -1,5 +1,5 @@
 /* say.c - what the commands say on standard error, and small outputs on standard output. The only file of the commands
- * that writes messages there besides progress.c. Tests: tests/cmd/test_usage.py. */
+ * that writes messages there besides progress.c. Tests: tests/cmd/test_say.c, tests/cmd/test_usage.py. */
 #include "cmd/say.h"
 
 #include <errno.h>
@@ -24,6 +24,17 @@ void pil_say(const char *who, const char *fmt, ...) {
 void pil_say_utf8(char *text) {
     size_t n = strlen(text);
     for (size_t bad = pil_utf8_valid(text, n); bad < n; bad += pil_utf8_valid(text + bad, n - bad)) text[bad] = '?';
+}
+
+const char *pil_say_count(char out[PIL_SAY_COUNT_BYTES], uint64_t n) {
+    char digits[24];
+    size_t len = (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)n), at = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (i && (len - i) % 3 == 0) out[at++] = ',';
+        out[at++] = digits[i];
+    }
+    out[at] = '\0';
+    return out;
 }
 
 int pil_say_output(const char *who, const pil_buf *out) {
