@@ -228,9 +228,9 @@ typedef struct pillion_run_options {
     pillion_progress_fn progress; /* EMBED: called on the calling thread with done and total inputs */
     void *progress_ud;
     const volatile int *cancel; /* when it turns non-zero the call returns E_CANCELLED soon; may be NULL */
-    volatile uint64_t *heartbeat; /* grows while the call gets on: by one for each text tokenized and for each layer,
-                                     sequence and block of the network, added atomically; read it from anywhere, also
-                                     from another process that shares the memory; may be NULL */
+    volatile uint64_t *heartbeat; /* grows while the call gets on: by one for each text tokenized and each few KiB of
+                                     it, and for each layer, sequence and block of the network, added atomically; read
+                                     it from anywhere, also from another process that shares the memory; may be NULL */
     void *reserved[3];
 } pillion_run_options;
 

@@ -299,7 +299,7 @@ static void offer(pil_serve *s) {
     const pil_handover_fns fns = {.give = give, .given = given, .failed = failed, .ud = s};
     pillion_error err = {0};
     if (pil_handover_offer(&s->offer, s->loop, pil_listener_host(l), pil_listener_port(l), &fns, &err))
-        pil_log(PIL_LOG_INFO, "no successor can take over", "reason=\"%s\"", err.text);
+        pil_log(PIL_LOG_WARN, "no successor can take over", "reason=\"%s\"", err.text);
 }
 
 static void on_successor_exit(int status, int term_signal, void *ud) {

@@ -19,6 +19,7 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "base/watch.h"
 #include "kernel/kernel.h"
 #include "pillion/pillion.h"
 #include "weights/safetensors.h"
@@ -143,23 +144,12 @@ pillion_status pil_scratch_create(pil_scratch **out, const pil_network *n, size_
 void pil_scratch_destroy(pil_scratch *s); /* accepts NULL */
 size_t pil_scratch_bytes(const pil_network *n, size_t batch_tokens_max);
 
-/* How somebody outside follows a pass and ends it. Either pointer may be NULL. */
-typedef struct pil_watch {
-    const volatile int *cancel;   /* non-zero: nobody wants the result */
-    volatile uint64_t *heartbeat; /* one is added for each layer, and in it for each sequence and block of rows */
-} pil_watch;
-
-static inline void pil_watch_beat(const pil_watch *w) {
-    if (w && w->heartbeat) __atomic_fetch_add(w->heartbeat, 1, __ATOMIC_RELAXED);
-}
-static inline bool pil_watch_cancelled(const pil_watch *w) { return w && w->cancel && *w->cancel; }
-
 /* Runs sequences laid end to end through the network. No allocation, no lock, no system call.
  *   ids       [n_tokens] of all sequences, each 0 <= id < vocab (checked by the caller)
  *   starts    [n_sequences + 1], starts[0] = 0, starts[n_sequences] = n_tokens <= batch_tokens_max; a sequence has 1 to
  *             config.max_tokens tokens
  *   hidden    receives a pointer to [n_tokens, hidden], borrowed from the scratch until its next use
- *   watch     may be NULL
+ *   watch     may be NULL; a beat for each layer, and in it for each sequence and block of rows
  *   Returns   E_CANCELLED when watch->cancel turned non-zero, which is looked at before each layer, else OK. */
 pillion_status pil_network_forward(const pil_network *n, pil_scratch *s, const int32_t *ids, const uint32_t *starts,
                                    size_t n_sequences, const pil_watch *watch, const float **hidden);

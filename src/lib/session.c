@@ -176,7 +176,7 @@ static void encode_input(size_t i, unsigned thread, void *ud) {
     if (!st && r->op == PILLION_OP_TOKENIZE) st = spell(r, lane, item);
     item->status = st;
     pil_watch_beat(&r->watch);
-    if (st == PILLION_E_NOMEM) fail_run(r, st);
+    if (st == PILLION_E_NOMEM || st == PILLION_E_CANCELLED) fail_run(r, st);
 }
 
 /* Tokens of the prompt alone, its final special one not counted: what sentence-transformers leaves out of pooling. */
@@ -314,6 +314,8 @@ static pillion_status run_decode(run *r) {
                                                                  r->in[i].n_ids, r->opt.skip_special, out, NULL)
                                           : PILLION_E_ARG;
         if (out->failed) return out->failed;
+        if (pil_watch_cancelled(&r->watch)) return PILLION_E_CANCELLED;
+        pil_watch_beat(&r->watch);
         pil_buf_putc(out, '\0');
         ends[i + 1] = out->len;
     }
@@ -368,7 +370,10 @@ pillion_status pillion_run(pillion_session *session, pillion_op op, const pillio
     if (!st) st = find_prompt(&r, err);
     if (st) return st;
     pil_arena_reset(&session->results);
-    for (unsigned i = 0; i < session->n_lanes; i++) pil_arena_reset(&session->lanes[i].results);
+    for (unsigned i = 0; i < session->n_lanes; i++) {
+        pil_arena_reset(&session->lanes[i].results);
+        pil_token_scratch_watch(session->lanes[i].token, &r.watch);
+    }
     r.items = pil_arena_calloc(&session->results, r.n, sizeof *r.items);
     if (!r.items) return pil_err_set(err, PILLION_E_NOMEM, "no memory for %zu inputs", r.n);
     switch (op) {

@@ -252,7 +252,6 @@ void pil_timer_start(pil_timer *t, uint64_t ms, uint64_t repeat_ms) {
 }
 
 void pil_timer_stop(pil_timer *t) { uv_timer_stop(&t->handle); }
-bool pil_timer_is_running(const pil_timer *t) { return uv_is_active((const uv_handle_t *)&t->handle) != 0; }
 
 void pil_timer_destroy(pil_timer *t) {
     if (!t || t->closed) return;

@@ -13,7 +13,8 @@
 #define PIL_PAGE_CANCELS 8 /* requests that may be with one worker at once */
 
 typedef struct pil_page {
-    volatile uint64_t progress; /* grows with every text, layer and block, and when a request is read or answered */
+    volatile uint64_t progress; /* grows with every text, few KiB of it, layer and block, and when a request is read or
+                                   answered */
     volatile int cancel[PIL_PAGE_CANCELS]; /* [id % PIL_PAGE_CANCELS] of a request: non-zero, nobody waits for it */
 } pil_page;
 

@@ -109,7 +109,7 @@ void pil_return_large_blocks(void);
 int pil_worker_main(const pil_worker_options *opt);
 
 /* What a worker does first: it is the one that dies when memory runs out, makes no core file, needs little stack and
- * few descriptors, and gives way to others by `nice` (0: does not). */
+ * few descriptors, and gives way to others by `nice` more than its parent, which may do so itself (0: does not). */
 void pil_worker_begin(int nice);
 
 /* What every child of ours does first: it ends with its parent, and leaves it to the parent to react to Ctrl-C and to

@@ -64,7 +64,9 @@ typedef struct pil_seat {
     pil_timer *timer;   /* runs when its stream has ended: it must be gone soon */
     bool exited, ended; /* the process; its stream */
     bool killed, retired; /* by us */
-    bool stopped;         /* by a signal, when it was looked at last */
+    const char *held;     /* what kept it from running when it was looked at last; NULL: nothing but itself */
+    uint64_t progress, moved_ms, moved_cpu_ms; /* its counter, and when a look first saw that; its CPU time then */
+    bool slept;           /* a look has seen it asleep since */
     char cause[160];      /* why it was killed */
     bool stale;         /* it said that its compiled file does not serve any more: */
     uint32_t opened;    /* the compilation that the file is of */

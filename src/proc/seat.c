@@ -18,8 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -28,7 +30,9 @@
 
 #define ANSWER_ARENA_MAX (512 * PIL_MIB)
 #define READY_BYTES_MAX PIL_MIB
-#define EXIT_MS 500 /* a process whose stream has ended is about to exit, or has closed it on purpose */
+#define STARVED_MS 1000   /* below it is too short to tell */
+#define STARVED_SHARE 200 /* of a core: at nice 10 one of twenty that compete for it still has more */
+#define EXIT_MS 500       /* a process whose stream has ended is about to exit, or has closed it on purpose */
 
 static uint64_t id_of(const pil_seat *s, uint32_t number) { return (uint64_t)s->generation << 32 | number; }
 
@@ -53,8 +57,8 @@ static pil_end classify(pil_seat *s, char *why, size_t why_bytes) {
         snprintf(why, why_bytes, "killed for want of memory");
         return PIL_END_OOM;
     }
-    if (s->killed && s->stopped) {
-        snprintf(why, why_bytes, "stopped from outside");
+    if (s->killed && s->held) {
+        snprintf(why, why_bytes, "%s", s->held);
         return PIL_END_STOPPED;
     }
     snprintf(why, why_bytes, "%s", strsignal(s->term_signal));
@@ -116,8 +120,9 @@ void pil_seat_kill(pil_seat *s, const char *cause) {
         pil_sched_ended(s->pool->sched, s->index, PIL_END_EXIT, "the model is being compiled");
         return;
     }
-    pil_seat_look(s); /* is it stopped? */
-    if (!s->killed) snprintf(s->cause, sizeof s->cause, "%s%s", cause, s->stopped ? ": stopped from outside" : "");
+    pil_seat_look(s); /* could it run? */
+    if (!s->killed)
+        snprintf(s->cause, sizeof s->cause, "%s%s%s", cause, s->held ? ": " : "", s->held ? s->held : "");
     s->killed = s->ended = true;
     pil_child_kill(s->child, SIGKILL);
     pil_stream_close(s->stream);
@@ -362,7 +367,9 @@ static pillion_status spawn(pil_seat *s, pillion_error *err) {
 }
 
 pillion_status pil_seat_start(pil_seat *s, pillion_error *err) {
-    s->exited = s->ended = s->killed = s->retired = s->stopped = s->stale = false;
+    s->exited = s->ended = s->killed = s->retired = s->slept = s->stale = false;
+    s->progress = s->moved_cpu_ms = 0;
+    s->moved_ms = pil_loop_now_ms(s->pool->loop);
     s->why = (pillion_error){0};
     s->status = s->term_signal = 0;
     s->head_bytes = 0;
@@ -406,8 +413,32 @@ static const char *value_of(const char *text, const char *name) {
     return line ? line + strlen(name) + strspn(line + strlen(name), "\t ") : NULL;
 }
 
+/* Where it cannot be told it is as if the process had a core to itself. */
+static uint64_t cpu_ms_of(int pid) {
+#ifdef __linux__
+    clockid_t clock;
+    struct timespec used;
+    if (clock_getcpuclockid(pid, &clock) == 0 && clock_gettime(clock, &used) == 0)
+        return (uint64_t)used.tv_sec * 1000 + (uint64_t)used.tv_nsec / 1000000;
+#endif
+    (void)pid;
+    return pil_clock_ns() / 1000000;
+}
+
+/* What keeps a process in this state (proc(5)) from getting on. A worker that sleeps has only itself to blame: it works
+ * on one thread and waits for nobody. */
+static const char *held_by(const pil_seat *s, char state, uint64_t now_ms, uint64_t cpu_ms) {
+    uint64_t still_ms = now_ms - s->moved_ms, used_ms = cpu_ms - s->moved_cpu_ms;
+    if (state == 'T' || state == 't') return "stopped from outside";
+    if (state == 'D') return "waiting for the disk";
+    if (state == 'R' && !s->slept && still_ms >= STARVED_MS && used_ms < still_ms / STARVED_SHARE)
+        return "without a processor";
+    return NULL;
+}
+
 void pil_seat_look(pil_seat *s) {
     char path[48], text[4096];
+    s->held = NULL;
     if (!s->child || !s->page) return;
     snprintf(path, sizeof path, "/proc/%d/status", s->pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -415,7 +446,15 @@ void pil_seat_look(pil_seat *s) {
     if (fd >= 0) close(fd);
     text[n > 0 ? n : 0] = '\0';
     const char *own_kib = value_of(text, "\nRssAnon:"), *state = value_of(text, "\nState:");
-    s->stopped = state && (*state == 'T' || *state == 't');
-    pil_sched_progress(s->pool->sched, s->index, pil_page_progress(s->page),
+    uint64_t progress = pil_page_progress(s->page), now_ms = pil_loop_now_ms(s->pool->loop), cpu_ms = cpu_ms_of(s->pid);
+    if (progress != s->progress) {
+        s->progress = progress;
+        s->moved_ms = now_ms;
+        s->moved_cpu_ms = cpu_ms;
+        s->slept = false;
+    }
+    s->slept |= state && *state == 'S';
+    s->held = state ? held_by(s, *state, now_ms, cpu_ms) : NULL;
+    pil_sched_progress(s->pool->sched, s->index, progress,
                        own_kib ? strtoull(own_kib, NULL, 10) * PIL_KIB : 0);
 }

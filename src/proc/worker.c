@@ -89,7 +89,7 @@ void pil_worker_begin(int nice) {
     limit(RLIMIT_STACK, STACK_BYTES);
     limit(RLIMIT_NOFILE, FILES_MAX);
 #endif
-    if (nice > 0) setpriority(PRIO_PROCESS, 0, nice);
+    if (nice > 0) setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + nice); /* the kernel stops at 19 */
 #ifdef __linux__
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0) return;

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
@@ -46,8 +47,12 @@ typedef struct call_rule {
 static const call_rule worker_allows[] = {
     /* its descriptors; sendto only without an address, so only to a connected peer */
     CALL("read"), CALL("readv"), CALL("write"), CALL("writev"), CALL("recvfrom"), CALL("recvmsg"), CALL("sendmsg"),
-    CALL_IF("sendto", 4, WHOLE, 0), CALL("close"), CALL("shutdown"), CALL("lseek"), CALL("fcntl"),
+    CALL_IF("sendto", 4, WHOLE, 0), CALL("close"), CALL("shutdown"), CALL("lseek"),
     CALL_IF("ioctl", 1, 0xFFFFFFFF, FIONBIO), CALL_IF("ioctl", 1, 0xFFFFFFFF, FIOCLEX),
+    /* of fcntl what signals nobody: F_SETOWN, F_SETSIG and the O_ASYNC of F_SETFL together are a kill() */
+    CALL_IF("fcntl", 1, 0xFFFFFFFF, F_GETFD), CALL_IF("fcntl", 1, 0xFFFFFFFF, F_SETFD),
+    CALL_IF("fcntl", 1, 0xFFFFFFFF, F_GETFL), CALL_IF("fcntl", 1, 0xFFFFFFFF, F_DUPFD),
+    CALL_IF("fcntl", 1, 0xFFFFFFFF, F_DUPFD_CLOEXEC),
     /* waiting */
     CALL("poll"), CALL("ppoll"), CALL("select"), CALL("pselect6"), CALL("epoll_wait"), CALL("epoll_pwait"),
     CALL("epoll_ctl"), CALL("nanosleep"), CALL("clock_nanosleep"), CALL("futex"), CALL("restart_syscall"),
@@ -57,8 +62,8 @@ static const call_rule worker_allows[] = {
     CALL("mremap"), CALL("madvise"), CALL("membarrier"),
     /* threads, not processes; signals to itself (the pid is put in when the filter is built) */
     CALL_IF("clone", 0, CLONE_THREAD, CLONE_THREAD), CALL("set_robust_list"), CALL("rseq"), CALL("gettid"),
-    CALL("getpid"), CALL("getppid"), CALL("sched_getaffinity"), CALL("sched_setaffinity"), CALL("getcpu"),
-    CALL("rt_sigaction"), CALL("rt_sigprocmask"), CALL("rt_sigreturn"), CALL("sigaltstack"),
+    CALL("getpid"), CALL("getppid"), CALL("sched_getaffinity"), CALL("getcpu"), CALL("rt_sigaction"),
+    CALL("rt_sigprocmask"), CALL("rt_sigreturn"), CALL("sigaltstack"),
     CALL_IF("prctl", 0, 0xFFFFFFFF, PR_SET_NAME), CALL_IF("prctl", 0, 0xFFFFFFFF, PR_SET_VMA),
     /* looking at itself and at the clock */
     CALL("clock_gettime"), CALL("clock_getres"), CALL("gettimeofday"), CALL("time"), CALL("getrusage"),
@@ -78,6 +83,10 @@ static const call_rule documents_refuse[] = {
     CALL("ptrace"), CALL("process_vm_readv"), CALL("process_vm_writev"), CALL("process_madvise"),
     CALL("process_mrelease"), CALL("kcmp"), CALL("pidfd_open"), CALL("pidfd_getfd"), CALL("pidfd_send_signal"),
     CALL("rt_sigqueueinfo"), CALL("rt_tgsigqueueinfo"), CALL("tkill"), CALL("move_pages"), CALL("migrate_pages"),
+    /* whom a descriptor signals, and with what: by it any process of the user can be killed */
+    CALL_IF("fcntl", 1, 0xFFFFFFFF, F_SETOWN), CALL_IF("fcntl", 1, 0xFFFFFFFF, F_SETOWN_EX),
+    CALL_IF("fcntl", 1, 0xFFFFFFFF, F_SETSIG), CALL_IF("ioctl", 1, 0xFFFFFFFF, FIOSETOWN),
+    CALL_IF("ioctl", 1, 0xFFFFFFFF, SIOCSPGRP), CALL_IF("ioctl", 1, 0xFFFFFFFF, FIOASYNC),
     /* writing to the file system, also on a kernel without Landlock */
     CALL("creat"), CALL("truncate"), CALL("truncate64"), CALL("unlink"), CALL("unlinkat"), CALL("rename"),
     CALL("renameat"), CALL("renameat2"), CALL("mkdir"), CALL("mkdirat"), CALL("rmdir"), CALL("mknod"), CALL("mknodat"),
@@ -155,8 +164,10 @@ static int build_worker(scmp_filter_ctx filter) {
 static int build_documents(scmp_filter_ctx filter, bool tool) {
     int failed = ADD(filter, SCMP_ACT_ERRNO(EPERM), documents_refuse);
     if (!failed) failed = ADD(filter, SCMP_ACT_ERRNO(ENOSYS), unknown_calls);
+    static const int of_a_process[] = {SCMP_SYS(prlimit64), SCMP_SYS(sched_setaffinity)}; /* 0 is the caller */
     struct scmp_arg_cmp another = {0, SCMP_CMP_NE, 0, 0};
-    if (!failed) failed = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 1, &another);
+    for (size_t i = 0; !failed && i < sizeof of_a_process / sizeof *of_a_process; i++)
+        failed = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), of_a_process[i], 1, &another);
     for (int number = NEW_CALLS_FIRST; !failed && number <= NEW_CALLS_LAST; number++)
         failed = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(ENOSYS), number, 0, NULL);
     if (!failed && tool) failed = ADD(filter, SCMP_ACT_ERRNO(EPERM), tools_refuse);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 #ifdef __linux__
+#include <linux/sockios.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -172,11 +174,29 @@ static bool read_sibling_memory(const surroundings *s) {
 static bool make_namespace(const surroundings *s) { return (void)s, unshare(CLONE_NEWUSER) == 0; }
 static bool make_memory_file(const surroundings *s) { return (void)s, memfd_create("probe", MFD_CLOEXEC) >= 0; }
 static bool drop_death_signal(const surroundings *s) { return (void)s, prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) == 0; }
+/* O_ASYNC and that are a kill of whom one likes. What is set is seen by every process that shares the descriptor. */
+static bool aim_descriptor(const surroundings *s) {
+    return fcntl(s->udp, F_SETOWN, s->parent) == 0 && fcntl(s->udp, F_SETOWN, 0) == 0;
+}
+static bool aim_descriptor_by_ioctl(const surroundings *s) {
+    int nobody = 0;
+    return ioctl(s->udp, FIOSETOWN, &s->parent) == 0 && ioctl(s->udp, FIOSETOWN, &nobody) == 0;
+}
+static bool choose_signal_of_descriptor(const surroundings *s) { return fcntl(s->udp, F_SETSIG, 0) == 0; }
+static bool move_sibling(const surroundings *s) {
+    cpu_set_t same;
+    return sched_getaffinity(s->sibling, sizeof same, &same) == 0 &&
+           sched_setaffinity(s->sibling, sizeof same, &same) == 0;
+}
 /* EFAULT comes from looking at the arguments, so the call itself was let through. */
 static bool use_io_uring(const surroundings *s) {
     return (void)s, syscall(__NR_io_uring_setup, 1, NULL) >= 0 || errno == EFAULT;
 }
 #else
+static bool aim_descriptor(const surroundings *s) { return (void)s, false; }
+static bool aim_descriptor_by_ioctl(const surroundings *s) { return (void)s, false; }
+static bool choose_signal_of_descriptor(const surroundings *s) { return (void)s, false; }
+static bool move_sibling(const surroundings *s) { return (void)s, false; }
 static bool trace_sibling(const surroundings *s) { return (void)s, false; }
 static bool read_sibling_memory(const surroundings *s) { return (void)s, false; }
 static bool make_namespace(const surroundings *s) { return (void)s, false; }
@@ -217,6 +237,10 @@ static const probe probes[] = {
     {"execute an open file", execute_open_file, W | S | T, 0, 0},
     {"signal the parent", signal_parent, W | S | T, 0, 6},
     {"signal a sibling", signal_sibling, W | S | T, 0, 6},
+    {"aim a descriptor's signals", aim_descriptor, W | S | T, 0, 0},
+    {"aim them by ioctl", aim_descriptor_by_ioctl, W | S | T, 0, 0},
+    {"choose a descriptor's signal", choose_signal_of_descriptor, W | S | T, 0, 0},
+    {"move a sibling to other cores", move_sibling, W | S | T, 0, 0},
     {"signal itself", signal_itself, 0, W | S | T, 0},
     {"leave the session", leave_session, W | T, 0, 0},
     {"drop the death signal", drop_death_signal, W | T, 0, 0},

@@ -9,8 +9,8 @@
  *             Only deaths before the first answered batch wait (0.1 s doubling to 10 s, with jitter) and count: five
  *             within 30 s open the breaker. While it is open one worker is tried every 10 s; it closes when that one
  *             has answered a batch, or when one is ready and the last 30 s were calm.
- * Outside:    an unexplained SIGKILL or SIGSTOP says nothing about our workers. It never counts; the second one in a
- *             slot in which no worker has proven itself since the first waits 0.1 s.
+ * Outside:    an unexplained SIGKILL or SIGSTOP, a slow disk or want of a processor says nothing about our workers. It
+ *             never counts; the second one in a slot in which no worker has proven itself since the first waits 0.1 s.
  * Canary:     one text whose vector never changes. The first vector is the reference, every other must have its bits.
  *             A reference that only one worker ever gave does not survive a contradiction: both are replaced.
  * Memory:     a worker above the soft cap, or with three strikes for wrong numbers, is replaced between two batches,

@@ -189,7 +189,8 @@ typedef enum pil_end {
     PIL_END_CRASH,   /* a signal of its own (SEGV, ABRT, BUS, FPE, ILL, SYS, TRAP), or an exit status that is not 0 */
     PIL_END_OOM,     /* killed for want of memory */
     PIL_END_OUTSIDE, /* KILL, TERM and the like that nobody here sent; or a channel that broke */
-    PIL_END_STOPPED, /* our KILL found it stopped by a signal or a debugger: not its own doing */
+    PIL_END_STOPPED, /* our KILL found it stopped by a signal or a debugger, or waiting for the disk or a processor: not
+                        its own doing */
 } pil_end;
 /* The process is gone and its stream is read to the end. After a KILL of ours only STOPPED makes a difference. */
 void pil_sched_ended(pil_sched *s, uint32_t slot, pil_end how, const char *why);

@@ -3,7 +3,9 @@
  * Flow:       validated text -> added tokens looked for in the raw text -> each gap between them is normalized -> added
  *             tokens looked for in that -> each gap left is split into pieces -> the model appends their ids.
  * Invariants: (1) the text is valid UTF-8 before anything decodes it. (2) errors behind that point are sticky in
- *             s->failed and end the work at the next gap.
+ *             s->failed and end the work at the next piece.
+ * Watch:      looked at after each normalizer, each few KiB of pieces, and within a long piece of Unigram; what is left
+ *             between two looks takes tens of milliseconds for the longest text.
  * Tests:      tests/token/test_encode.c, tests/token/differential.py. */
 #include <assert.h>
 #include <stdlib.h>
@@ -83,6 +85,7 @@ pillion_status pil_tokenizer_encode(const pil_tokenizer *t, pil_token_scratch *s
         s->ids_cap = 0;
     }
     s->n_ids = 0;
+    s->unwatched = 0;
     s->failed = PILLION_OK;
     pil_token_reserve(s, n_before + n_behind + 1); /* so that ids is never NULL */
     for (size_t i = 0; i < n_before; i++) pil_token_push(s, t->template_ids[i]);
@@ -95,7 +98,7 @@ pillion_status pil_tokenizer_encode(const pil_tokenizer *t, pil_token_scratch *s
     for (size_t i = 0; i < n_behind; i++) pil_token_push(s, t->template_ids[t->config.n_before + i]);
     if (s->failed)
         return pil_err_set(err, s->failed, "%s", s->failed == PILLION_E_LIMIT ? "text grows too long when normalized"
-                                                                              : "out of memory");
+                                                                              : pillion_status_text(s->failed));
     out->ids = s->ids;
     out->n = s->n_ids;
     out->n_all = n_all;

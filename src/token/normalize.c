@@ -172,6 +172,8 @@ pillion_status pil_normalize(const pil_tokenizer *t, pil_token_scratch *s, pil_t
         } else {
             st = map_gap(t, s, step, out, gap);
         }
+        pil_token_went_on(s, gap->n);
+        if (!st) st = s->failed;
     }
     return st;
 }

@@ -19,10 +19,14 @@ typedef struct splitter {
 static void run(const splitter *p, size_t step, const char *s, size_t n);
 
 static void emit(const splitter *p, size_t step, const char *s, size_t n) {
-    if (n == 0) return;
-    if (step < p->t->config.n_pretokenizers) run(p, step, s, n);
-    else if (p->t->config.model == PIL_TOK_WORDPIECE) pil_wordpiece_encode(p->t, p->s, s, n);
+    if (n == 0 || p->s->failed) return;
+    if (step < p->t->config.n_pretokenizers) {
+        run(p, step, s, n);
+        return;
+    }
+    if (p->t->config.model == PIL_TOK_WORDPIECE) pil_wordpiece_encode(p->t, p->s, s, n);
     else pil_unigram_encode(p->t, p->s, s, n);
+    pil_token_went_on(p->s, n);
 }
 
 /* Words between white space; with punctuation also each punctuation character by itself. */

@@ -251,6 +251,14 @@ void pil_token_scratch_destroy(pil_token_scratch *s) {
     free(s);
 }
 
+void pil_token_scratch_watch(pil_token_scratch *s, const pil_watch *watch) { s->watch = *watch; }
+
+void pil_token_look(pil_token_scratch *s) {
+    s->unwatched = 0;
+    pil_watch_beat(&s->watch);
+    if (pil_watch_cancelled(&s->watch) && !s->failed) s->failed = PILLION_E_CANCELLED;
+}
+
 bool pil_token_reserve(pil_token_scratch *s, size_t n) {
     if (s->failed) return false;
     if (n <= s->ids_cap - s->n_ids) return true;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/watch.h"
 #include "pillion/pillion.h"
 
 typedef struct pil_tokenizer pil_tokenizer;
@@ -51,12 +52,16 @@ typedef struct pil_tokens {
     size_t error_offset; /* E_UTF8: byte offset of the first invalid byte */
 } pil_tokens;
 
-/* Encodes one text.
+/* Who follows the calls with this scratch from now on, and can end them; *watch is copied, its pointers are borrowed
+ * until the next call of this. At first nobody. */
+void pil_token_scratch_watch(pil_token_scratch *s, const pil_watch *watch);
+
+/* Encodes one text. A beat for each few KiB, and no more once nobody waits.
  *   max_tokens   0: no limit; else content is cut at the right so that at most max_tokens ids remain, special ones
  *                included (as tokenizers' truncation, direction right, strategy longest first).
  *   add_special  apply the template.
- *   Errors       E_UTF8 (error_offset), E_NOMEM, E_LIMIT (text over PIL_LIMIT_TEXT_BYTES, or over
- *                PIL_LIMIT_NORMALIZED_BYTES when normalized), E_ARG (max_tokens below the number of special ids).
+ *   Errors       E_UTF8 (error_offset), E_NOMEM, E_CANCELLED, E_LIMIT (text over PIL_LIMIT_TEXT_BYTES, or
+ *                over PIL_LIMIT_NORMALIZED_BYTES when normalized), E_ARG (max_tokens below the number of special ids).
  *                Time and memory are linear in n for every input. text may be NULL when n is 0. */
 pillion_status pil_tokenizer_encode(const pil_tokenizer *t, pil_token_scratch *s, const char *text, size_t n,
                                     size_t max_tokens, bool add_special, pil_tokens *out, pillion_error *err);

@@ -8,6 +8,7 @@
 #ifndef PIL_TOKEN_TOKEN_INT_H
 #define PIL_TOKEN_TOKEN_INT_H
 
+#include "base/limits.h"
 #include "token/token.h"
 #include "token/trie.h"
 #include "token/unicode.h"
@@ -204,8 +205,22 @@ struct pil_token_scratch {
     pil_marks marks;
     pil_tok_node *nodes;
     size_t nodes_cap;
+    pil_watch watch;
+    size_t unwatched;      /* bytes worked on since the last look */
     pillion_status failed; /* sticky within one call */
 };
+
+/* Bytes of text between two looks at the watch: some 100 us of work, so that a hundred times slower is not still. */
+#define PIL_TOK_LOOK_BYTES (4 * PIL_KIB)
+
+/* A beat; and s->failed when nobody waits any more. */
+void pil_token_look(pil_token_scratch *s);
+
+/* n bytes more were worked on. */
+static inline void pil_token_went_on(pil_token_scratch *s, size_t n) {
+    s->unwatched += n;
+    if (s->unwatched >= PIL_TOK_LOOK_BYTES) pil_token_look(s);
+}
 
 /* Room for n more ids behind s->ids[s->n_ids]; false (and s->failed) when memory is exhausted. */
 bool pil_token_reserve(pil_token_scratch *s, size_t n);

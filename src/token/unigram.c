@@ -38,12 +38,14 @@ static inline void offer(pil_tok_node *node, double score, size_t start, int32_t
     *node = (pil_tok_node){.score = score, .start = (uint32_t)start, .id = id};
 }
 
-/* Fills s->nodes [0, n]: the best way to each character boundary. */
-static void forward(const pil_tokenizer *t, pil_tok_node *nodes, const char *piece, size_t n) {
+/* Fills s->nodes [0, n]: the best way to each character boundary. Not to the end when s->failed. */
+static void forward(const pil_tokenizer *t, pil_token_scratch *s, const char *piece, size_t n) {
+    pil_tok_node *nodes = s->nodes;
     const pil_trie trie = t->trie;
     const uint32_t root = pil_trie_root(&trie);
     for (size_t i = 0; i <= n; i++) nodes[i].start = NOT_REACHED;
     nodes[0].score = 0;
+    size_t look_at = PIL_TOK_LOOK_BYTES;
     for (size_t start = 0; start < n;) {
         size_t step = char_bytes(piece[start]);
         double so_far = nodes[start].score;
@@ -58,6 +60,10 @@ static void forward(const pil_tokenizer *t, pil_tok_node *nodes, const char *pie
         }
         if (!has_single) offer(&nodes[start + step], t->config.unk_score + so_far, start, (int32_t)t->config.unk_id);
         start += step;
+        if (start < look_at) continue;
+        pil_token_look(s);
+        if (s->failed) return;
+        look_at = start + PIL_TOK_LOOK_BYTES;
     }
 }
 
@@ -97,7 +103,7 @@ static void backward(const pil_tokenizer *t, pil_token_scratch *s, const char *p
 
 static void search(const pil_tokenizer *t, pil_token_scratch *s, const char *piece, size_t n) {
     if (!reserve_nodes(s, n + 1)) return;
-    forward(t, s->nodes, piece, n);
+    forward(t, s, piece, n);
     backward(t, s, piece, n);
 }
 

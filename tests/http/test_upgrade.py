@@ -1,5 +1,6 @@
 """One server takes the place of another under load: no request fails, and what cannot start changes nothing. Row L9 of
 tests/faults does it more often."""
+import hashlib
 import json
 import os
 import resource
@@ -237,6 +238,16 @@ class Replace(Case):
             port = free.getsockname()[1]
         with Server("--replace", listen=("--port", str(port))) as s:
             self.assertEqual(s.get("/readyz").status, 200)
+
+    def test_a_private_name_that_somebody_else_has_is_told(self):
+        with socket.socket() as free, socket.socket(socket.AF_UNIX) as squatter:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+            digest = hashlib.sha256(f"127.0.0.1:{port}".encode()).hexdigest()
+            squatter.bind(f"\0pillion/{os.geteuid()}/{digest[:32]}")
+            free.close()
+            with Server(listen=("--port", str(port))) as s:
+                self.assertRegex(s.stderr(), 'level=warn .*msg="no successor can take over"')
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
     def test_another_user_gets_nothing(self):

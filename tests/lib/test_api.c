@@ -6,6 +6,7 @@
 #include "support/files.h"
 #include "support/test.h"
 #include "base/json.h"
+#include "base/limits.h"
 
 typedef struct fixture {
     char cache[PIL_TEST_PATH], source[PIL_TEST_PATH];
@@ -291,6 +292,28 @@ static void a_call_can_be_followed(void **state) {
     assert_true(heartbeat > 2 + 2 + 2); /* two texts more, and some for the two layers */
 }
 
+/* The flag is what counts the beats, so that the first one ends the call. */
+static void a_long_text_is_not_tokenized_to_its_end_for_nobody(void **state) {
+    fixture *f = *state;
+    union {
+        volatile uint64_t beats;
+        volatile int cancel;
+    } pulse = {0};
+    static char cats[PIL_MIB];
+    for (size_t i = 0; i < sizeof cats; i += 4) memcpy(cats + i, "cat ", 4);
+    pillion_run_options o;
+    pillion_run_options_init(&o);
+    o.heartbeat = &pulse.beats;
+    o.cancel = &pulse.cancel;
+    pillion_input in = {.text = cats, .text_bytes = sizeof cats};
+    const pillion_item *items;
+    assert_int_equal(pillion_run(f->session, PILLION_OP_TOKENIZE, &in, 1, &o, &items, NULL), PILLION_E_CANCELLED);
+    assert_in_range(pulse.beats, 1, 2);
+    o.cancel = NULL;
+    assert_int_equal(pillion_run(f->session, PILLION_OP_TOKENIZE, &in, 1, &o, &items, NULL), PILLION_OK);
+    assert_true(pulse.beats > sizeof cats / (8 * PIL_KIB));
+}
+
 static void wrong_calls_are_refused(void **state) {
     fixture *f = *state;
     const pillion_item *items;
@@ -354,6 +377,7 @@ int main(void) {
         cmocka_unit_test(a_text_has_the_same_bits_in_every_company),
         cmocka_unit_test(progress_grows_to_the_total),
         cmocka_unit_test(a_set_cancel_flag_ends_the_call),
+        cmocka_unit_test(a_long_text_is_not_tokenized_to_its_end_for_nobody),
         cmocka_unit_test(a_call_can_be_followed),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(a_missing_model_is_named),

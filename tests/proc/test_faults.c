@@ -333,13 +333,15 @@ static void check_worker(int pid, int *nices) {
     read_file(text, sizeof text, pid, "limits");
     assert_limit(text, "Max core file size", 0);
     assert_limit(text, "Max open files", 16);
-    nices[0] += getpriority(PRIO_PROCESS, (id_t)pid) == 0;
-    nices[1] += getpriority(PRIO_PROCESS, (id_t)pid) == PIL_WORKER_NICE;
+    int own = getpriority(PRIO_PROCESS, 0), bulk = own + PIL_WORKER_NICE < 19 ? own + PIL_WORKER_NICE : 19;
+    nices[0] += getpriority(PRIO_PROCESS, (id_t)pid) == own;
+    nices[1] += getpriority(PRIO_PROCESS, (id_t)pid) == bulk;
 }
 
 static void a_worker_has_four_descriptors_and_no_environment(void **state) {
     world *w = *state;
     need_one_thread();
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + 5); /* a server may have been started with nice */
     start(w);
     assert_true(keep_asking(w, has_all));
     int nices[2] = {0}, n = 0;
@@ -360,7 +362,7 @@ static void a_worker_has_four_descriptors_and_no_environment(void **state) {
     }
     closedir(d);
     assert_int_equal(n, 3);
-    if (getpriority(PRIO_PROCESS, 0) == 0) { /* the one for short work, and the two for the rest */
+    if (getpriority(PRIO_PROCESS, 0) < 19) { /* the one for short work, and the two for the rest */
         assert_int_equal(nices[0], 1);
         assert_int_equal(nices[1], 2);
     }

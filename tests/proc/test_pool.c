@@ -4,9 +4,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -28,6 +30,12 @@ static bool take_note(int server, const char *what) {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0) close(fd);
     return fd >= 0;
+}
+
+static bool is_first_or_second(int server, const char *what) {
+    char again[32];
+    snprintf(again, sizeof again, "%s2", what);
+    return take_note(server, what) || take_note(server, again);
 }
 
 static bool has_note(int server, const char *what) {
@@ -63,6 +71,36 @@ static bool says(const pillion_input *in, const char *word) {
     return in->text_bytes >= strlen(word) && memcmp(in->text, word, strlen(word)) == 0;
 }
 
+static void die_with(pid_t parent) {
+    while (getppid() == parent) usleep(10000);
+    _exit(0);
+}
+
+/* In state D, as a process is that waits for the disk: until the child ends, as after vfork(). */
+static void wait_in_the_kernel(void) {
+    pid_t own = getpid();
+    if (syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0) == 0) die_with(own);
+}
+
+/* Computes, where others have nearly all of the processor. */
+static void starve(void) {
+    pid_t own = getpid();
+    cpu_set_t all, one;
+    int cpu = 0;
+    sched_getaffinity(0, sizeof all, &all);
+    while (!CPU_ISSET(cpu, &all)) cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+    for (int i = 0; i < 2; i++) {
+        if (fork() != 0) continue;
+        while (getppid() == own) continue;
+        _exit(0);
+    }
+    sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0});
+    for (;;) (void)getppid();
+}
+
 /* What a text does to its worker before it is answered. */
 static void act(const pillion_input *in, uint64_t id) {
     if (says(in, "CRASH")) {
@@ -73,6 +111,8 @@ static void act(const pillion_input *in, uint64_t id) {
     if (says(in, "KILLED")) kill(getpid(), SIGKILL);
     if (says(in, "SLOW")) usleep(20000);
     while (says(in, "HANG")) usleep(20000);
+    if (says(in, "DISK") && is_first_or_second((int)getppid(), "DISK")) wait_in_the_kernel();
+    if (says(in, "STARVED") && is_first_or_second((int)getppid(), "STARVED")) starve();
     for (int i = 0; i < 300 && says(in, "PATIENCE"); i++) {
         usleep(20000);
         pil_page_beat(page);
@@ -150,6 +190,7 @@ static int fake_worker(const char *model) {
         if (pil_frame_get_header(&h, head, PIL_LIMIT_FRAME_BYTES, NULL)) return 1;
         void *payload = pil_arena_alloc(&arena, h.payload_bytes);
         must_read(payload, h.payload_bytes);
+        pil_page_beat(page);
         if (pil_frame_get_request(&r, &arena, payload, h.payload_bytes, NULL)) return 1;
         for (size_t i = 0; i < r.n; i++) {
             act(&r.inputs[i], h.id);
@@ -223,7 +264,7 @@ static int teardown(void **state) {
     free(w);
     char path[64];
     static const char *const notes[] = {"died", "gone", "RUBBISH", "HUGE", "CLOSE", "OTHERTEXT", "OTHERID", "OLDLIFE",
-                                        "HALF"};
+                                        "HALF", "DISK", "DISK2", "STARVED", "STARVED2"};
     for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
         note_path(path, (int)getpid(), notes[i]);
         unlink(path);
@@ -433,6 +474,21 @@ static void workers_that_were_stopped_are_replaced(void **state) {
     assert_true(deaths(w) >= 2);
 }
 
+/* Two kills under one text would convict it. */
+static void a_text_is_not_charged_with_a_slow_disk_or_a_lack_of_processors(void **state) {
+    world *w = *state;
+    w->sched.stall_ms = 2000;
+    start(w, 1, NULL, NULL, NULL);
+    say(w, 3, "DISK");
+    run_one(w, 8);
+    assert_all_fine(w, 8);
+    assert_int_equal(deaths(w), 2);
+    say(w, 3, "STARVED");
+    run_one(w, 8);
+    assert_all_fine(w, 8);
+    assert_true(deaths(w) >= 4); /* those beside it may starve too */
+}
+
 static void what_nobody_waits_for_is_not_finished(void **state) {
     world *w = *state;
     w->sched.express = false;
@@ -607,6 +663,7 @@ int main(int argc, char **argv) {
         T(an_answer_that_comes_twice_counts_once),
         T(a_worker_that_hangs_is_killed_and_one_that_is_slow_is_not),
         T(workers_that_were_stopped_are_replaced),
+        T(a_text_is_not_charged_with_a_slow_disk_or_a_lack_of_processors),
         T(what_nobody_waits_for_is_not_finished),
         T(a_vector_that_is_no_number_is_an_error_of_its_text),
         T(a_bad_model_fails_the_pool_with_its_reason),

@@ -1,5 +1,6 @@
 /* test_encode.c - the call as a whole: bad text, limits, truncation, the template, what is known about ids. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/limits.h"
 #include "support.h"
@@ -156,6 +157,42 @@ static void templates_and_chains_of_processors_put_ids_around(void **state) {
     fixture_close(&f);
 }
 
+/* Ends the work at the first beat: the flag is what counts the beats. */
+typedef union pulse {
+    volatile uint64_t beats;
+    volatile int cancel;
+} pulse;
+
+static void check_watched(char *json, const char *unit) {
+    fixture f = fixture_open(json);
+    free(json);
+    size_t n = 64 * strlen(unit) * PIL_KIB;
+    char *text = malloc(n);
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i += strlen(unit)) memcpy(text + i, unit, strlen(unit));
+    pulse p = {0};
+    pil_tokens got;
+    pil_token_scratch_watch(f.s, &(pil_watch){.heartbeat = &p.beats});
+    assert_int_equal(pil_tokenizer_encode(f.t, f.s, text, 20, 0, true, &got, NULL), PILLION_OK);
+    assert_int_equal(p.beats, 0); /* what is short is left to the caller */
+    assert_int_equal(pil_tokenizer_encode(f.t, f.s, text, n, 0, true, &got, NULL), PILLION_OK);
+    assert_in_range(p.beats, n / (8 * PIL_KIB), n / PIL_KIB);
+    p.beats = 0;
+    pil_token_scratch_watch(f.s, &(pil_watch){.heartbeat = &p.beats, .cancel = &p.cancel});
+    assert_int_equal(pil_tokenizer_encode(f.t, f.s, text, n, 0, true, &got, NULL), PILLION_E_CANCELLED);
+    assert_in_range(p.beats, 1, 2); /* one more where a piece ends early */
+    pil_token_scratch_watch(f.s, &(pil_watch){0});
+    assert_int_equal(pil_tokenizer_encode(f.t, f.s, text, n, 0, true, &got, NULL), PILLION_OK);
+    free(text);
+    fixture_close(&f);
+}
+
+static void a_long_text_is_followed_and_can_be_ended(void **state) {
+    (void)state;
+    check_watched(wordpiece_json((const char *const[]){"cat", NULL}, NULL, BERT, NULL), "cat ");
+    check_watched(unigram_json("[`<unk>`,0],[`a`,-1],[`aa`,-1]", NULL, NULL, NULL, NULL), "a"); /* one piece */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(content_is_cut_at_the_right_and_the_template_stays),
@@ -165,6 +202,7 @@ int main(void) {
         cmocka_unit_test(a_text_beyond_the_limit_is_refused),
         cmocka_unit_test(knows_spellings_and_special_ids),
         cmocka_unit_test(templates_and_chains_of_processors_put_ids_around),
+        cmocka_unit_test(a_long_text_is_followed_and_can_be_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
