@@ -105,7 +105,9 @@ typedef struct pil_worker_options {
 void pil_return_large_blocks(void);
 
 /* The body of a worker: opens the model, computes a canary text, says READY (or FAILED), then answers requests until
- * the other end closes. Blocking, one thread. Returns the exit status: 0 when the other end closed. */
+ * the other end closes. Blocking, one thread. Returns the exit status: 0 when the other end closed, PIL_WORKER_CUT_OFF
+ * when the channel failed, which is no text's fault. */
+#define PIL_WORKER_CUT_OFF 3
 int pil_worker_main(const pil_worker_options *opt);
 
 /* What a worker does first: it is the one that dies when memory runs out, makes no core file, needs little stack and

@@ -51,6 +51,7 @@ static pil_end classify(pil_seat *s, char *why, size_t why_bytes) {
     static const int own[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ};
     if (s->term_signal == 0) {
         snprintf(why, why_bytes, "exit status %d", s->status);
+        if (s->status == PIL_WORKER_CUT_OFF) return PIL_END_OUTSIDE;
         return s->status ? PIL_END_CRASH : PIL_END_EXIT;
     }
     if (s->term_signal == SIGKILL && !s->killed && pil_oom_explains(&s->pool->oom)) {
@@ -143,7 +144,8 @@ void pil_seat_retire(pil_seat *s) {
 static void on_overdue(void *ud) {
     pil_seat *s = ud;
     pil_pool_wake(s->pool);
-    if (!s->exited) lied(s, "it has closed its channel");
+    if (!s->exited && s->ended) lied(s, "it has closed its channel");
+    else if (!s->exited) pil_seat_kill(s, "its channel failed");
     pil_pool_turn(s->pool);
 }
 
@@ -169,7 +171,7 @@ void pil_seat_send(pil_seat *s, const pil_batch *b) {
     assert(number - s->first < PIL_PAGE_CANCELS);
     pil_page_cancel(s->page, number, 0);
     pillion_status st = write_request(s, number, b);
-    if (!st || st == PILLION_E_IO) return; /* a broken stream ends by itself */
+    if (!st || st == PILLION_E_IO) return; /* a broken stream ends by itself, or by on_written() */
     s->next--;
     pil_sched_unsent(s->pool->sched, s->index, st);
 }
@@ -341,6 +343,13 @@ static void on_bytes(pil_stream *stream, const char *bytes, size_t n, void *ud) 
     pil_pool_turn(p);
 }
 
+static void on_written(pil_stream *stream, bool ok, void *ud) {
+    (void)stream;
+    pil_seat *s = ud;
+    /* Mostly it has just died and we shall hear of it. If not, it would wait for a batch that we wait for. */
+    if (!ok && !s->ended) pil_timer_start(s->timer, EXIT_MS, 0);
+}
+
 /* ── Its start ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static pillion_status spawn(pil_seat *s, pillion_error *err) {
@@ -384,7 +393,7 @@ pillion_status pil_seat_start(pil_seat *s, pillion_error *err) {
     }
     s->state = PIL_SEAT_STARTING;
     s->pid = pil_child_pid(s->child);
-    pil_stream_watch(s->stream, on_bytes, NULL, s);
+    pil_stream_watch(s->stream, on_bytes, on_written, s);
     pil_stream_read_start(s->stream);
     return PILLION_OK;
 }

@@ -100,17 +100,19 @@ void pil_worker_begin(int nice) {
 
 /* ── Bytes ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* False at the end of the stream, or when it fails. */
-static bool read_all(worker *w, char *bytes, size_t n) {
+/* Whether it goes on, or the exit status with which it ends. */
+enum { GOES_ON = -1, ENDS = 0, ENDS_BROKEN = 1, ENDS_CUT_OFF = PIL_WORKER_CUT_OFF };
+
+static int read_all(worker *w, char *bytes, size_t n) {
     while (n > 0) {
         ssize_t r = read(w->fd, bytes, n);
         if (r < 0 && errno == EINTR) continue;
-        if (r <= 0) return false;
+        if (r <= 0) return r ? ENDS_CUT_OFF : ENDS;
         pil_page_beat(w->page);
         bytes += r;
         n -= (size_t)r;
     }
-    return true;
+    return GOES_ON;
 }
 
 static bool send_out(worker *w) {
@@ -150,12 +152,12 @@ static bool say_ready(worker *w) {
 
 /* ── Requests ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Answers one request. False when the server does not keep to the format, or is gone. */
-static bool answer(worker *w, uint64_t id, size_t payload_bytes) {
+/* Answers one request. */
+static int answer(worker *w, uint64_t id, size_t payload_bytes) {
     pil_frame_request r = {0};
     const pillion_item *items = NULL;
     pillion_status st = pil_frame_get_request(&r, &w->arena, w->in.bytes, payload_bytes, NULL);
-    if (st == PILLION_E_FORMAT) return false;
+    if (st == PILLION_E_FORMAT) return ENDS_BROKEN;
     if (!st) {
         r.options.cancel = &w->page->cancel[id % PIL_PAGE_CANCELS];
         r.options.heartbeat = &w->page->progress;
@@ -169,23 +171,30 @@ static bool answer(worker *w, uint64_t id, size_t payload_bytes) {
         pil_frame_put_reply(&w->out, id, PILLION_E_LIMIT, NULL, NULL, 0);
     }
     pil_fault_send(&w->fault, &w->out, w->fd);
-    return send_out(w);
+    return send_out(w) ? GOES_ON : ENDS_CUT_OFF;
+}
+
+static int serve_one(worker *w) {
+    char head[PIL_FRAME_HEADER_BYTES];
+    int end = read_all(w, head, sizeof head);
+    if (end != GOES_ON) return end;
+    pil_frame_header h;
+    if (pil_frame_get_header(&h, head, PIL_LIMIT_FRAME_BYTES, NULL) || h.type != PIL_FRAME_REQUEST) return ENDS_BROKEN;
+    pil_buf_clear(&w->in);
+    if (!pil_buf_reserve(&w->in, h.payload_bytes)) return ENDS_BROKEN;
+    end = read_all(w, w->in.bytes, h.payload_bytes);
+    if (end == GOES_ON) end = answer(w, h.id, h.payload_bytes);
+    pil_arena_reset(&w->arena);
+    if (w->arena.used > KEEP_BYTES) pil_arena_deinit(&w->arena);
+    if (w->in.cap > KEEP_BYTES) pil_buf_deinit(&w->in);
+    return end;
 }
 
 static int serve(worker *w) {
-    for (;;) {
-        char head[PIL_FRAME_HEADER_BYTES];
-        if (!read_all(w, head, sizeof head)) return 0;
-        pil_frame_header h;
-        if (pil_frame_get_header(&h, head, PIL_LIMIT_FRAME_BYTES, NULL) || h.type != PIL_FRAME_REQUEST) return 1;
-        pil_buf_clear(&w->in);
-        if (!pil_buf_reserve(&w->in, h.payload_bytes)) return 1;
-        if (!read_all(w, w->in.bytes, h.payload_bytes)) return 0;
-        if (!answer(w, h.id, h.payload_bytes)) return 1;
-        pil_arena_reset(&w->arena);
-        if (w->arena.used > KEEP_BYTES) pil_arena_deinit(&w->arena);
-        if (w->in.cap > KEEP_BYTES) pil_buf_deinit(&w->in);
-    }
+    int end;
+    do end = serve_one(w);
+    while (end == GOES_ON);
+    return end;
 }
 
 int pil_worker_main(const pil_worker_options *opt) {

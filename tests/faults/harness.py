@@ -41,6 +41,14 @@ class Skip(Exception):
     pass
 
 
+def preload(name):
+    """A library of this folder that is loaded into the program with LD_PRELOAD."""
+    library = Path(os.environ.get("PILLION_FAULTS_LIBS", Path(BIN).parent / "tests")) / f"libpil_{name}.so"
+    if not library.exists():
+        raise Skip(f"{library.name} is not built")
+    return library
+
+
 class Row:
     def __init__(self, name, tiers, about, function):
         self.name, self.tiers, self.about, self.function = name, tiers, about, function

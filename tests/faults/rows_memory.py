@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import watch
-from harness import BIN, SLOW, Skip, environment, row, side_by_side
+from harness import BIN, SLOW, Skip, environment, preload, row, side_by_side
 from ledger import Wire, split_vectors
 
-LIBRARY = Path(os.environ.get("PILLION_ALLOC_FAIL_LIB", Path(BIN).parent / "tests/libpil_alloc_fail.so"))
 TEXTS = ["one", "two words", "three words here", ""]
 BODY = json.dumps({"texts": TEXTS}).encode()
 POST = b"POST /embed HTTP/1.1\r\nContent-Type: application/json\r\n"
@@ -34,15 +33,14 @@ class Countdown:
     def __init__(self, run):
         if SLOW > 1:
             raise Skip("sanitizers have an allocator of their own")
-        if not LIBRARY.exists():
-            raise Skip(f"{LIBRARY.name} is not built")
+        self.library = preload("alloc_fail")
         self.path = run.scratch / "countdown"
         self.path.write_bytes(bytes(24))
         self.file = open(self.path, "r+b")
         self.map = mmap.mmap(self.file.fileno(), 24)
 
     def env(self):
-        return {"LD_PRELOAD": LIBRARY, "PILLION_ALLOC_FAIL": self.path}
+        return {"LD_PRELOAD": self.library, "PILLION_ALLOC_FAIL": self.path}
 
     def arm(self, n):
         self.map[:24] = struct.pack("<3q", n, 0, 0)

@@ -1,4 +1,5 @@
 """W: workers die, stand still and lie, always with 32 requests of 16 texts under way."""
+import errno
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import threading
 import time
 
 import watch
-from harness import SLOW, Asker, Skip, row, side_by_side
+from harness import SLOW, Asker, Skip, preload, row, side_by_side
 from ledger import quantile
 
 TEXTS = 4000
@@ -431,13 +432,14 @@ def cgroup(run):
     return group
 
 
-def attach(run, server, *inject):
-    """strace on the running server, which makes system calls fail."""
+def attach(run, server, *inject, pids=None):
+    """strace, which makes system calls fail: of the running server and its children, or of those processes alone."""
     if shutil.which("strace") is None:
         raise Skip("strace is not installed")
     calls = ",".join(sorted({i.split(":")[0] for i in inject}))
     log = open(run.scratch / "strace.txt", "w+")
-    p = subprocess.Popen(["strace", "-f", "-p", str(server.pid), "-e", f"trace={calls}",
+    whom = [w for pid in pids for w in ("-p", str(pid))] if pids else ["-f", "-p", str(server.pid)]
+    p = subprocess.Popen(["strace", *whom, "-e", f"trace={calls}",
                           *[w for i in inject for w in ("-e", f"inject={i}")]], stderr=log, stdout=log)
     ok = server.wait(lambda: "attached" in (run.scratch / "strace.txt").read_text() or p.poll() is not None, 20, 0.01)
     if p.poll() is not None or not ok:
@@ -470,3 +472,55 @@ def w10_no_processes(run):
             s.wait_workers()
             run.figure(inject.split("error=")[1].split(":")[0] + "_back_s", time.monotonic() - began)
             run.book_of(load(run, s, book).run(50), "after_")
+
+
+# (whose calls, which, how they fail, whether a client may lose its connection: that is what the error means to it).
+# Not here: epoll_ctl, since libuv ends the process when the kernel has no memory for another watched descriptor.
+READ, WRITE = "read,readv,recvfrom,recvmsg", "write,writev,sendto,sendmsg"
+FAILING = [("sockets", "read", "EINTR", False), ("sockets", "write", "EINTR", False),
+           ("sockets", "write", "EAGAIN", False), ("sockets", "write", "ENOBUFS", False),
+           ("sockets", "read", "EIO", True), ("sockets", "write", "EIO", True), ("sockets", "write", "ENOMEM", True),
+           ("server", "accept4", "EINTR", False), ("server", "accept4", "EMFILE", True),
+           ("server", "accept4", "ENOMEM", True), ("server", "epoll_pwait,epoll_wait", "EINTR", False),
+           ("server", "mmap,mremap", "ENOMEM", True), ("server", "openat", "EMFILE", False),
+           ("server", "openat", "EIO", False), ("worker", READ, "EINTR", False), ("worker", READ, "EIO", False),
+           ("worker", WRITE, "EINTR", False), ("worker", WRITE, "EIO", False), ("worker", WRITE, "EPIPE", False),
+           ("worker", "mmap,mremap,brk", "ENOMEM", False)]
+CONNECTION_LOST = re.compile(r"EOFError|ConnectionResetError|BrokenPipeError|status 503")
+
+
+@row("W13", "N", "system calls that fail at the n-th call, in server and workers; nothing crashes, hangs or is lost")
+def w13_failing_calls(run):
+    if SLOW > 1:
+        raise Skip("sanitizers do not run under strace")
+    book = run.book(TEXTS)
+    count = run.scratch / "failed"
+    injected = lost = 0
+    for _ in range(run.count(1, 10)):
+        for who, calls, error, may_lose in FAILING:
+            first, step = run.random.randint(1, 30), run.random.randint(3, 60)
+            fault = f"{calls}:error={error}:when={first}+{step}"
+            env = {}
+            if who == "sockets":
+                count.write_bytes(b"")
+                env = {"LD_PRELOAD": preload("call_fail"), "PILLION_CALL_FAIL_COUNT": count,
+                       "PILLION_CALL_FAIL": f"{calls}:{getattr(errno, error)}:{first}:{step}"}
+            with run.serve(env=env, ready=not env) as s:
+                s.wait_workers()
+                tracer = None if env else attach(run, s, fault, pids=s.workers() if who == "worker" else [s.pid])
+                result = load(run, s, book).run(200)
+                if tracer:
+                    tracer.send_signal(signal.SIGINT)
+                    tracer.wait()
+                found = count.stat().st_size if env else (run.scratch / "strace.txt").read_text().count("(INJECTED)")
+                unexplained = [w for _, w in result.failed if not (may_lose and CONNECTION_LOST.search(w))]
+                run.check(not (unexplained or result.wrong or result.duplicates),
+                          f"{who} {fault}: {(unexplained + result.wrong)[:3]}, {result.duplicates} duplicates")
+                run.check(s.process.poll() is None, f"{who} {fault}: the server ended")
+                if not env:
+                    run.book_of(load(run, s, book).run(20), "after_")
+                injected += found
+                lost += len(result.failed)
+    run.figure("injected", injected)
+    run.figure("connections_lost", lost)
+    run.check(injected > 0, "nothing was injected")
