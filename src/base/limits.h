@@ -16,6 +16,10 @@
 #define PIL_LIMIT_TEMPLATE 64               /* ids that a tokenizer's template puts on one side of a text */
 #define PIL_LIMIT_TOKENIZER_STEPS 64         /* normalizers, or pre-tokenizers, or decoders, in a Sequence */
 #define PIL_LIMIT_ADDED_TOKEN_BYTES 1024    /* one added token: matching costs at most that for each byte of text */
+/* One token of a vocabulary: sentencepiece makes them of 16 characters, 64 bytes, unless told otherwise; BERT's longest
+ * has 18. A byte of a text costs at most that many steps through the vocabulary: with the longest text some two
+ * seconds, below PIL_LIMIT_WORKER_STALL_MS. */
+#define PIL_LIMIT_TOKEN_BYTES 256
 #define PIL_LIMIT_TOKENIZER_BYTES (256 * PIL_MIB) /* one section of a compiled tokenizer; the largest JSON is 128 MiB */
 #define PIL_LIMIT_ADDED_TOKENS 16384        /* Gemma has about 6,400 */
 

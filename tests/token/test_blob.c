@@ -111,6 +111,7 @@ static void damaged_blobs_are_refused_or_harmless(void **state) {
 #define BLOB_BYTES 16
 #define SECTION(i) (64 + 16 * (size_t)(i))
 #define SECTION_ADDED_RAW 5
+#define SECTION_TRIE 10
 
 /* The tokenizer with one section exchanged for these bytes, which are put behind all the others. */
 static fixture graft(const char *json, size_t section, const void *bytes, size_t n) {
@@ -170,12 +171,42 @@ static void an_added_token_that_a_trie_finds_inside_a_character_is_not_there(voi
     fixture_close(&f);
 }
 
+/* A vocabulary in which "a" is a token and "aaa...", however long, might still become one: behind the node of "a" is
+ * one that leads to itself. (See trie.h for the units.) */
+static void a_vocabulary_that_leads_in_a_circle_takes_linear_time(void **state) {
+    (void)state;
+    static const char *const models[] = {
+        "{`model`:{`type`:`Unigram`,`unk_id`:0,`vocab`:[[`u`,0],[`a`,-1]]}}",
+        "{`model`:{`type`:`WordPiece`,`unk_token`:`u`,`continuing_subword_prefix`:``,"
+        "`max_input_chars_per_word`:4000000,`vocab`:{`u`:0,`a`:1}}}",
+    };
+    uint32_t units[768] = {[0] = 256u << 10};
+    units[256 ^ 'a'] = 'a' | 1u << 8 | ((256u ^ 'a') ^ 512u) << 10;
+    units[512] = 1u << 31 | 1;                   /* the id of "a" */
+    units[512 ^ 'a'] = 'a' | (unsigned)'a' << 10; /* its children are at 512 as well: itself */
+    enum { N = 1 << 20 };
+    char *text = malloc(N);
+    assert_non_null(text);
+    memset(text, 'a', N);
+    for (size_t i = 0; i < 2; i++) {
+        fixture f = graft(models[i], SECTION_TRIE, units, sizeof units);
+        pillion_error err = {0};
+        pil_tokens tokens;
+        assert_ok(pil_tokenizer_encode(f.t, f.s, text, N, 0, false, &tokens, &err), err);
+        assert_int_equal(tokens.n, N);
+        assert_int_equal(tokens.ids[N - 1], 1);
+        fixture_close(&f);
+    }
+    free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_blob_is_used_in_place_by_many),
         cmocka_unit_test(a_blob_of_another_length_is_refused),
         cmocka_unit_test(damaged_blobs_are_refused_or_harmless),
         cmocka_unit_test(an_added_token_that_a_trie_finds_inside_a_character_is_not_there),
+        cmocka_unit_test(a_vocabulary_that_leads_in_a_circle_takes_linear_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
