@@ -275,15 +275,17 @@ pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t 
     return PILLION_OK;
 }
 
-pillion_status pil_json_load(pil_json **out, const char *path, size_t limit, pillion_error *err) {
+pillion_status pil_json_load(pil_json **out, const char *path, size_t bytes_max, size_t values_max,
+                             pillion_error *err) {
     *out = NULL;
     char *bytes;
     size_t n, offset = 0;
-    pillion_status st = pil_file_read(&bytes, &n, path, limit, err);
+    pillion_status st = pil_file_read(&bytes, &n, path, bytes_max, err);
     if (st) return st;
     pillion_error why = {0};
-    st = pil_json_parse(out, bytes, n, &offset, &why);
-    if (st) pil_err_set(err, st, "%s: byte %zu: %s", path, offset, why.text);
+    st = pil_json_parse_limited(out, bytes, n, values_max, &offset, &why);
+    if (st == PILLION_E_FORMAT) pil_err_set(err, st, "%s: byte %zu: %s", path, offset, why.text);
+    else if (st) pil_err_set(err, st, "%s: %s", path, why.text);
     free(bytes);
     return st;
 }

@@ -91,7 +91,8 @@ static bool lowers_case(const pil_json *normalizer) {
 /* sentence-transformers puts lower-casing in front of a tokenizer that has none when the module asks for it. */
 static pillion_status check_lower_case(const char *path, const char *bytes, size_t n, pillion_error *err) {
     pil_json *json;
-    pillion_status st = pil_json_parse(&json, bytes, n, NULL, NULL); /* its errors are the tokenizer's to report */
+    /* Its errors are the tokenizer's to report. */
+    pillion_status st = pil_json_parse_limited(&json, bytes, n, PIL_LIMIT_TOKENIZER_VALUES, NULL, NULL);
     if (!st && !lowers_case(pil_json_get(json, "normalizer")))
         st = pil_err_set(
             err, PILLION_E_UNSUPPORTED,

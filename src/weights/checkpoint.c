@@ -137,7 +137,7 @@ static pillion_status check_map(const pil_checkpoint *c, const char *dir, const 
 
 static pillion_status open_sharded(pil_checkpoint *c, const char *dir, const char *index_path, pillion_error *err) {
     pil_json *index;
-    pillion_status st = pil_json_load(&index, index_path, PIL_LIMIT_SAFETENSORS_HEADER, err);
+    pillion_status st = pil_json_load(&index, index_path, PIL_LIMIT_INDEX_FILE, PIL_LIMIT_INDEX_VALUES, err);
     const pil_json *map = pil_json_get(index, "weight_map");
     if (!st) st = open_shards(c, dir, map, err);
     if (!st) st = index_tensors(c, dir, err);

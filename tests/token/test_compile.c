@@ -175,6 +175,23 @@ static void a_token_of_the_vocabulary_may_be_long_but_not_endless(void **state) 
     }
 }
 
+/* Each of them would cost more than a hundred bytes of memory. */
+static void values_are_counted_before_they_are_built(void **state) {
+    (void)state;
+    size_t n = 3 * (size_t)PIL_LIMIT_TOKENIZER_VALUES;
+    char *json = malloc(n + 1);
+    assert_non_null(json);
+    for (size_t i = 0; i < n; i += 3) memcpy(json + i, i ? ",[]" : "[[]", 3);
+    json[n] = ']';
+    pillion_error err = {0};
+    pil_buf out;
+    pil_buf_init(&out, PIL_MIB);
+    assert_int_equal(pil_tokenizer_compile(&out, json, n + 1, &err), PILLION_E_LIMIT);
+    assert_error(err, PILLION_E_LIMIT, "values or more, the limit is 16000000");
+    pil_buf_deinit(&out);
+    free(json);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(components_that_are_not_known_are_refused_by_name),
@@ -182,6 +199,7 @@ int main(void) {
         cmocka_unit_test(a_token_of_the_vocabulary_may_be_long_but_not_endless),
         cmocka_unit_test(scores_are_read_with_the_arithmetic_of_the_reference),
         cmocka_unit_test(every_way_of_writing_a_number_is_read),
+        cmocka_unit_test(values_are_counted_before_they_are_built),
         cmocka_unit_test(truncation_and_padding_of_the_file_are_ignored),
         cmocka_unit_test(a_buffer_that_is_too_small_is_a_limit),
     };

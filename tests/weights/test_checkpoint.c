@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "support/files.h"
 #include "support/test.h"
 #include "weights/checkpoint.h"
@@ -118,6 +119,22 @@ static void indexes_that_lie_are_refused(void **state) {
     pil_test_dir_remove(dir);
 }
 
+static void an_index_of_endless_values_is_refused(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    size_t n = 3 * (size_t)PIL_LIMIT_INDEX_VALUES;
+    char *text = malloc(n + 1);
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i += 3) memcpy(text + i, i ? ",[]" : "[[]", 3);
+    text[n] = ']';
+    pil_test_write(dir, "model.safetensors.index.json", text, n + 1);
+    free(text);
+    pillion_error err = open_fails(dir);
+    assert_error(err, PILLION_E_LIMIT, "index.json: 524289 values or more, the limit is 262144");
+    pil_test_dir_remove(dir);
+}
+
 static void what_is_missing_is_named_and_pickles_are_refused(void **state) {
     (void)state;
     char dir[PIL_TEST_PATH];
@@ -138,6 +155,7 @@ int main(void) {
         cmocka_unit_test(a_single_file_is_preferred_to_an_index),
         cmocka_unit_test(shards_are_one_set_of_tensors),
         cmocka_unit_test(indexes_that_lie_are_refused),
+        cmocka_unit_test(an_index_of_endless_values_is_refused),
         cmocka_unit_test(what_is_missing_is_named_and_pickles_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
