@@ -140,7 +140,8 @@ static bool take_name(scan *c) {
     return true;
 }
 
-/* The offset of the first syntax error, or n when there is none. The document's depth has been checked. */
+/* The offset of the first syntax error, or n when there is none. The document's depth has been checked, but in a file
+ * that is mapped the bytes may be others by now, so it is checked again. */
 static size_t find_error(const char *s, size_t n) {
     scan c = {.s = s, .n = n};
     char closers[PIL_LIMIT_JSON_DEPTH];
@@ -148,6 +149,7 @@ static size_t find_error(const char *s, size_t n) {
     for (bool value_follows = true;;) {
         skip_space(&c);
         if (value_follows && (take(&c, '{') || take(&c, '['))) {
+            if (depth == sizeof closers) return c.at - 1;
             closers[depth++] = s[c.at - 1] == '{' ? '}' : ']';
             skip_space(&c);
             bool is_empty = c.at < n && s[c.at] == closers[depth - 1];
