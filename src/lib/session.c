@@ -314,6 +314,7 @@ static pillion_status run_decode(run *r) {
                                                                  r->in[i].n_ids, r->opt.skip_special, out, NULL)
                                           : PILLION_E_ARG;
         if (out->failed) return out->failed;
+        if (r->items[i].status == PILLION_E_NOMEM) return PILLION_E_NOMEM;
         pil_buf_putc(out, '\0');
         ends[i + 1] = out->len;
     }
