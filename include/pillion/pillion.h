@@ -238,7 +238,9 @@ PILLION_API void pillion_run_options_init(pillion_run_options *opt);
 
 /* The answer for one input. Everything is borrowed from the session until its next call. */
 typedef struct pillion_item {
-    pillion_status status; /* E_UTF8, E_TOO_LONG, E_ARG (id out of range), E_NUMERIC: this input alone failed */
+    pillion_status status; /* this input alone failed: E_UTF8, E_TOO_LONG, E_LIMIT (a text of more than 4 MiB), E_ARG
+                              (id out of range, or no ids), E_NUMERIC (the vector is not finite; or there is none, since
+                              the text has no token and the tokenizer adds no special ones) */
     uint32_t truncated;    /* 1 if tokens were cut off */
     uint32_t n_tokens;     /* tokens used, special ones included */
     uint32_t n_tokens_all; /* tokens before truncation */

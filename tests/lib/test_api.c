@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "support/files.h"
 #include "support/test.h"
+#include "support/tiny_model.h"
 
 typedef struct fixture {
     char cache[PIL_TEST_PATH], source[PIL_TEST_PATH];
@@ -363,6 +364,38 @@ static void a_prepared_file_opens_without_its_directory(void **state) {
     pillion_model_close(m);
 }
 
+/* The rename makes the tokenizer's post-processor a field that nobody knows: no special tokens are added. */
+static void a_text_without_a_token_has_no_vector_and_fails_alone(void **state) {
+    fixture *f = *state;
+    char dir[PIL_TEST_PATH], path[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    pil_tiny_model_write(dir, "bert", NULL);
+    pil_test_path(path, dir, "tokenizer.json");
+    size_t n;
+    char *json = pil_test_read(path, &n), *name = strstr(json, "\"post_processor\"");
+    assert_non_null(name);
+    memcpy(name, "\"past_processor\"", strlen("\"past_processor\""));
+    pil_test_write(dir, "tokenizer.json", json, n);
+    free(json);
+    pillion_model *m;
+    pillion_session *s;
+    pillion_error err = {0};
+    assert_ok(pillion_model_open(&m, dir, &f->options, &err), err);
+    assert_ok(pillion_session_create(&s, m, NULL, &err), err);
+    pillion_input in[] = {text("cat"), text(""), text(" "), {.ids = (const int32_t[]){0}, .n_ids = 0}};
+    static const pillion_status wanted[] = {PILLION_OK, PILLION_E_NUMERIC, PILLION_E_NUMERIC, PILLION_E_ARG};
+    const pillion_item *items = run(s, PILLION_OP_EMBED, in, 4, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(items[i].status, wanted[i]);
+        assert_int_equal(items[i].n_values, i == 0 ? PIL_TINY_HIDDEN : 0);
+    }
+    items = run(s, PILLION_OP_TOKENIZE, in, 2, NULL);
+    assert_true(!items[1].status && items[1].n_tokens == 0);
+    pillion_session_destroy(s);
+    pillion_model_close(m);
+    pil_test_dir_remove(dir);
+}
+
 static void every_status_has_a_text(void **state) {
     (void)state;
     assert_string_equal(pillion_status_text(PILLION_OK), "success");
@@ -391,6 +424,7 @@ int main(void) {
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(a_missing_model_is_named),
         cmocka_unit_test(a_prepared_file_opens_without_its_directory),
+        cmocka_unit_test(a_text_without_a_token_has_no_vector_and_fails_alone),
         cmocka_unit_test(every_status_has_a_text),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
