@@ -204,7 +204,6 @@ static pillion_status add_rule(job *j, const pil_tensor_rule *rule, uint32_t lay
         char name[PIL_NAME_BYTES];
         name_of_layer(name, rule->sources[x.n_parts], layer);
         x.parts[x.n_parts] = find_tensor(j->weights, j->prefix, name);
-        if (!x.parts[x.n_parts] && rule->optional) return PILLION_OK;
         if (!x.parts[x.n_parts])
             return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%s%s\" is missing in the weights", j->source->dir,
                                j->prefix, name);

@@ -102,8 +102,7 @@ void pil_config_pooling_name(uint32_t pooling, char *out, size_t out_bytes);
 typedef struct pil_tensor_rule {
     const char *canonical; /* "layer.%u.qkv.weight" */
     const char *sources[3];
-    bool packed;   /* a matrix for gemm */
-    bool optional; /* left out when the checkpoint lacks it (and the configuration allows) */
+    bool packed; /* a matrix for gemm */
 } pil_tensor_rule;
 
 /* One architecture: data and one short function. A new family is one file with one of these, named in families[]. */
