@@ -1,8 +1,8 @@
 /* checkpoint.c - the weights of a Hugging Face directory, in one file or in shards, as one set of named tensors.
  *
  * Flow:       model.safetensors? -> that file alone. Else model.safetensors.index.json -> open_shards() opens each
- *             file that weight_map names once -> index_tensors() sorts all tensors by name -> check_map() proves the
- *             map.
+ *             file that weight_map names once, in the order of their names -> index_tensors() sorts all tensors by name
+ *             -> check_map() proves the map.
  * Invariants: a tensor name is in one file only; every name of weight_map is in the file it names.
  * Source:     the layout of `save_pretrained` in the transformers library: {"metadata":…,"weight_map":{tensor:
  *             file}}.
@@ -10,7 +10,6 @@
  * Tests:      tests/weights/test_checkpoint.c. */
 #include "weights/checkpoint.h"
 
-#include <assert.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -64,30 +63,43 @@ static pillion_status reserve_files(pil_checkpoint *c, size_t n, const char *dir
     return c->paths && c->shards ? PILLION_OK : no_memory(dir, err);
 }
 
-/* Index of the shard called name, or n_files. */
-static size_t find_file(const pil_checkpoint *c, const char *name) {
-    for (size_t i = 0; i < c->n_files; i++) {
-        assert(c->paths[i]); /* add_file() counts a file when it has its path */
-        const char *slash = strrchr(c->paths[i], '/');
-        if (strcmp(slash ? slash + 1 : c->paths[i], name) == 0) return i;
-    }
-    return c->n_files;
-}
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
-static pillion_status open_shards(pil_checkpoint *c, const char *dir, const pil_json *map, pillion_error *err) {
-    if (pil_json_typeof(map) != PIL_JSON_OBJECT || pil_json_count(map) == 0)
-        return pil_err_set(err, PILLION_E_FORMAT, "%s/" INDEX_FILE ": no \"weight_map\" with tensors", dir);
-    pillion_status st = reserve_files(c, PIL_LIMIT_SHARDS + 1, dir, err);
-    for (void *it = pil_json_first(map); it && !st; it = pil_json_next(map, it)) {
+/* The files that the map names, sorted, each once, in names [pil_json_count(map)]. Their number is at most that of the
+ * entries, which is bounded first: what an index says of itself decides how long all of this takes. */
+static pillion_status collect_names(const char **names, size_t *n, const char *dir, const pil_json *map,
+                                    pillion_error *err) {
+    size_t all = 0;
+    for (void *it = pil_json_first(map); it; it = pil_json_next(map, it)) {
         const char *name = pil_json_string_or(pil_json_value(it), "");
         if (!*name || strchr(name, '/') || strcmp(name, "..") == 0)
             return pil_err_set(err, PILLION_E_FORMAT,
                                "%s/" INDEX_FILE ": weight_map: \"%.60s\" is not a plain file name", dir, name);
-        if (find_file(c, name) < c->n_files) continue;
-        if (c->n_files == PIL_LIMIT_SHARDS)
-            return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": more than %d files", dir, PIL_LIMIT_SHARDS);
-        st = add_file(c, dir, name, true, err);
+        names[all++] = name;
     }
+    qsort(names, all, sizeof *names, by_text);
+    *n = 0;
+    for (size_t i = 0; i < all; i++)
+        if (*n == 0 || strcmp(names[*n - 1], names[i]) != 0) names[(*n)++] = names[i];
+    if (*n > PIL_LIMIT_SHARDS)
+        return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": %zu files, the limit is %d", dir, *n,
+                           PIL_LIMIT_SHARDS);
+    return PILLION_OK;
+}
+
+static pillion_status open_shards(pil_checkpoint *c, const char *dir, const pil_json *map, pillion_error *err) {
+    size_t n = pil_json_count(map);
+    if (pil_json_typeof(map) != PIL_JSON_OBJECT || n == 0)
+        return pil_err_set(err, PILLION_E_FORMAT, "%s/" INDEX_FILE ": no \"weight_map\" with tensors", dir);
+    if (n > PIL_LIMIT_TENSORS)
+        return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": %zu tensors, the limit is %d", dir, n,
+                           PIL_LIMIT_TENSORS);
+    const char **names = malloc(n * sizeof *names);
+    if (!names) return no_memory(dir, err);
+    pillion_status st = collect_names(names, &n, dir, map, err);
+    if (!st) st = reserve_files(c, n + 1, dir, err);
+    for (size_t i = 0; i < n && !st; i++) st = add_file(c, dir, names[i], true, err);
+    free(names);
     return st;
 }
 
@@ -128,7 +140,7 @@ static pillion_status check_map(const pil_checkpoint *c, const char *dir, const 
     for (void *it = pil_json_first(map); it; it = pil_json_next(map, it)) {
         const char *name = pil_json_key(it, NULL), *file = pil_json_string_or(pil_json_value(it), "");
         const entry *e = find_entry(c, name);
-        if (!e || e->file != find_file(c, file))
+        if (!e || strcmp(strrchr(c->paths[e->file], '/') + 1, file) != 0)
             return pil_err_set(err, PILLION_E_FORMAT,
                                "%s: tensor \"%.60s\" is not in %.60s, where the index says it is", dir, name, file);
     }

@@ -17,7 +17,7 @@ void pil_checkpoint_close(pil_checkpoint *c); /* accepts NULL */
 size_t pil_checkpoint_files(const pil_checkpoint *c);
 const char *pil_checkpoint_file(const pil_checkpoint *c, size_t i); /* path of file i, the index among them */
 size_t pil_checkpoint_count(const pil_checkpoint *c);
-const pil_tensor *pil_checkpoint_at(const pil_checkpoint *c, size_t i); /* in order of file and offset */
+const pil_tensor *pil_checkpoint_at(const pil_checkpoint *c, size_t i); /* in order of file name and offset */
 const pil_tensor *pil_checkpoint_find(const pil_checkpoint *c, const char *name); /* NULL when absent; O(log n) */
 
 #endif

@@ -135,6 +135,32 @@ static void an_index_of_endless_values_is_refused(void **state) {
     pil_test_dir_remove(dir);
 }
 
+/* An index of n tensors in n_files files. */
+static void write_index(const char *dir, size_t n, size_t n_files) {
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    fprintf(f, "{\"weight_map\":{");
+    for (size_t i = 0; i < n; i++) fprintf(f, "%s\"%zu\":\"%zu\"", i ? "," : "", i, i % n_files);
+    fprintf(f, "}}");
+    fclose(f);
+    pil_test_write(dir, "model.safetensors.index.json", text, bytes);
+    free(text);
+}
+
+static void an_index_of_too_many_tensors_or_files_is_refused_before_a_file_is_opened(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    write_index(dir, PIL_LIMIT_TENSORS + 1, 1);
+    pillion_error err = open_fails(dir);
+    assert_error(err, PILLION_E_LIMIT, "index.json: 65537 tensors, the limit is 65536");
+    write_index(dir, PIL_LIMIT_TENSORS, PIL_LIMIT_SHARDS + 1);
+    err = open_fails(dir);
+    assert_error(err, PILLION_E_LIMIT, "index.json: 1025 files, the limit is 1024");
+    pil_test_dir_remove(dir);
+}
+
 static void what_is_missing_is_named_and_pickles_are_refused(void **state) {
     (void)state;
     char dir[PIL_TEST_PATH];
@@ -156,6 +182,7 @@ int main(void) {
         cmocka_unit_test(shards_are_one_set_of_tensors),
         cmocka_unit_test(indexes_that_lie_are_refused),
         cmocka_unit_test(an_index_of_endless_values_is_refused),
+        cmocka_unit_test(an_index_of_too_many_tensors_or_files_is_refused_before_a_file_is_opened),
         cmocka_unit_test(what_is_missing_is_named_and_pickles_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
