@@ -65,16 +65,23 @@ static pillion_status no_memory(const job *j, pillion_error *err) {
 
 /* ── Inputs ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Opens the weights in a folder and notes their files. */
+typedef struct folder_of {
+    pil_source *source;
+    const char *folder;
+} folder_of;
+
+static pillion_status note_weights(void *ud, const char *name, pillion_error *err) {
+    const folder_of *f = ud;
+    return pil_source_note(f->source, f->folder, name, err);
+}
+
+/* Opens the weights in a folder; each of their files is noted before it is opened. */
 static pillion_status open_weights(pil_checkpoint **out, pil_source *s, const char *folder, pillion_error *err) {
     char path[PATH_MAX];
+    folder_of f = {.source = s, .folder = folder};
     *out = NULL;
-    pillion_status st = pil_source_note(s, folder, "model.safetensors", err);
-    if (!st && *folder) st = pil_file_join(path, sizeof path, s->dir, folder, err);
-    if (!st) st = pil_checkpoint_open(out, *folder ? path : s->dir, err);
-    for (size_t i = 0; !st && i < pil_checkpoint_files(*out); i++)
-        st = pil_source_note(s, folder, strrchr(pil_checkpoint_file(*out, i), '/') + 1, err);
-    return st;
+    pillion_status st = *folder ? pil_file_join(path, sizeof path, s->dir, folder, err) : PILLION_OK;
+    return st ? st : pil_checkpoint_open(out, *folder ? path : s->dir, note_weights, &f, err);
 }
 
 /* Whether the normalizer of a tokenizer.json makes letters small. */

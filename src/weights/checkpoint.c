@@ -29,23 +29,28 @@ typedef struct entry {
 } entry;
 
 struct pil_checkpoint {
-    char **paths; /* [n_files]; the index, when there is one, comes last */
-    pil_safetensors **shards; /* [n_files], NULL for the index */
-    size_t n_files, cap_files;
+    char **paths; /* [n_files] */
+    pil_safetensors **shards; /* [n_files] */
+    size_t n_files;
     entry *in_order, *by_name; /* [count] */
     size_t count;
+    pil_checkpoint_note_fn note; /* while it is being opened */
+    void *note_ud;
 };
 
 static pillion_status no_memory(const char *dir, pillion_error *err) {
     return pil_err_set(err, PILLION_E_NOMEM, "%s: out of memory", dir);
 }
 
-/* Adds the file `name` of dir and, unless it is the index, opens it. */
-static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *name, bool open, pillion_error *err) {
-    if (c->n_files == c->cap_files) return no_memory(dir, err);
-    char path[PATH_MAX];
-    pillion_status st = pil_file_join(path, sizeof path, dir, name, err);
-    if (!st && open) st = pil_safetensors_open(&c->shards[c->n_files], path, err);
+/* The path of the file `name` of dir, which whoever asked for it hears of first. */
+static pillion_status path_of(const pil_checkpoint *c, char path[PATH_MAX], const char *dir, const char *name,
+                              pillion_error *err) {
+    pillion_status st = c->note ? c->note(c->note_ud, name, err) : PILLION_OK;
+    return st ? st : pil_file_join(path, PATH_MAX, dir, name, err);
+}
+
+static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *path, pillion_error *err) {
+    pillion_status st = pil_safetensors_open(&c->shards[c->n_files], path, err);
     if (st) return st;
     c->paths[c->n_files] = strdup(path);
     if (!c->paths[c->n_files]) {
@@ -59,7 +64,6 @@ static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *n
 static pillion_status reserve_files(pil_checkpoint *c, size_t n, const char *dir, pillion_error *err) {
     c->paths = calloc(n, sizeof *c->paths);
     c->shards = calloc(n, sizeof(pil_safetensors *));
-    c->cap_files = n;
     return c->paths && c->shards ? PILLION_OK : no_memory(dir, err);
 }
 
@@ -97,8 +101,12 @@ static pillion_status open_shards(pil_checkpoint *c, const char *dir, const pil_
     const char **names = malloc(n * sizeof *names);
     if (!names) return no_memory(dir, err);
     pillion_status st = collect_names(names, &n, dir, map, err);
-    if (!st) st = reserve_files(c, n + 1, dir, err);
-    for (size_t i = 0; i < n && !st; i++) st = add_file(c, dir, names[i], true, err);
+    if (!st) st = reserve_files(c, n, dir, err);
+    for (size_t i = 0; i < n && !st; i++) {
+        char path[PATH_MAX];
+        st = path_of(c, path, dir, names[i], err);
+        if (!st) st = add_file(c, dir, path, err);
+    }
     free(names);
     return st;
 }
@@ -154,7 +162,6 @@ static pillion_status open_sharded(pil_checkpoint *c, const char *dir, const cha
     if (!st) st = open_shards(c, dir, map, err);
     if (!st) st = index_tensors(c, dir, err);
     if (!st) st = check_map(c, dir, map, err);
-    if (!st) st = add_file(c, dir, INDEX_FILE, false, err);
     pil_json_free(index);
     return st;
 }
@@ -175,23 +182,26 @@ static pillion_status nothing_there(const char *dir, pillion_error *err) {
 
 static pillion_status open_files(pil_checkpoint *c, const char *dir, pillion_error *err) {
     char path[PATH_MAX];
-    pillion_status st = pil_file_join(path, sizeof path, dir, SINGLE_FILE, err);
+    pillion_status st = path_of(c, path, dir, SINGLE_FILE, err);
     if (st) return st;
     if (pil_file_exists(path)) {
         st = reserve_files(c, 1, dir, err);
-        if (!st) st = add_file(c, dir, SINGLE_FILE, true, err);
+        if (!st) st = add_file(c, dir, path, err);
         if (!st) st = index_tensors(c, dir, err);
         return st;
     }
-    st = pil_file_join(path, sizeof path, dir, INDEX_FILE, err);
+    st = path_of(c, path, dir, INDEX_FILE, err);
     if (st) return st;
     return pil_file_exists(path) ? open_sharded(c, dir, path, err) : nothing_there(dir, err);
 }
 
-pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pillion_error *err) {
+pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pil_checkpoint_note_fn note, void *note_ud,
+                                   pillion_error *err) {
     *out = NULL;
     pil_checkpoint *c = calloc(1, sizeof *c);
     if (!c) return no_memory(dir, err);
+    c->note = note;
+    c->note_ud = note_ud;
     pillion_status st = open_files(c, dir, err);
     if (st) pil_checkpoint_close(c);
     else *out = c;
@@ -210,10 +220,6 @@ void pil_checkpoint_close(pil_checkpoint *c) {
     free(c->by_name);
     free(c);
 }
-
-size_t pil_checkpoint_files(const pil_checkpoint *c) { return c->n_files; }
-
-const char *pil_checkpoint_file(const pil_checkpoint *c, size_t i) { return c->paths[i]; }
 
 size_t pil_checkpoint_count(const pil_checkpoint *c) { return c->count; }
 

@@ -81,7 +81,7 @@ static void weights_are_packed_joined_and_named_for_the_engine(void **state) {
         pil_compiled c = compile_model();
         pil_checkpoint *from;
         pillion_error err = {0};
-        assert_ok(pil_checkpoint_open(&from, dir, &err), err);
+        assert_ok(pil_checkpoint_open(&from, dir, NULL, NULL, &err), err);
         static const char *const bert[] = {"self.query", "self.key", "self.value"}, *const attn[] = {"attn.q",
                                                                                                      "attn.k",
                                                                                                      "attn.v"};

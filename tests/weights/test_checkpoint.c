@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "base/limits.h"
 #include "support/files.h"
 #include "support/test.h"
@@ -35,7 +36,7 @@ static float value_of(const pil_checkpoint *c, const char *name) {
 static pillion_error open_fails(const char *dir) {
     pil_checkpoint *c;
     pillion_error err = {0};
-    assert_int_not_equal(pil_checkpoint_open(&c, dir, &err), PILLION_OK);
+    assert_int_not_equal(pil_checkpoint_open(&c, dir, NULL, NULL, &err), PILLION_OK);
     assert_null(c);
     assert_int_not_equal(err.code, PILLION_OK);
     return err;
@@ -43,6 +44,14 @@ static pillion_error open_fails(const char *dir) {
 
 static const char *const in_one[] = {"a", "b", NULL};
 static const char *const in_two[] = {"c", NULL};
+
+/* Appends the names that are noted to a text of 256 bytes. */
+static pillion_status see(void *ud, const char *name, pillion_error *err) {
+    (void)err;
+    char *seen = ud;
+    snprintf(seen + strlen(seen), 256 - strlen(seen), "%s ", name);
+    return PILLION_OK;
+}
 
 static void a_single_file_is_preferred_to_an_index(void **state) {
     (void)state;
@@ -52,9 +61,9 @@ static void a_single_file_is_preferred_to_an_index(void **state) {
     pil_test_write_text(dir, "model.safetensors.index.json", "{");
     pil_checkpoint *c;
     pillion_error err = {0};
-    assert_ok(pil_checkpoint_open(&c, dir, &err), err);
-    assert_int_equal(pil_checkpoint_files(c), 1);
-    assert_non_null(strstr(pil_checkpoint_file(c, 0), "/model.safetensors"));
+    char seen[256] = "";
+    assert_ok(pil_checkpoint_open(&c, dir, see, seen, &err), err);
+    assert_string_equal(seen, "model.safetensors ");
     assert_true(value_of(c, "b") == 2.0f);
     pil_checkpoint_close(c);
     pil_test_dir_remove(dir);
@@ -71,14 +80,44 @@ static void shards_are_one_set_of_tensors(void **state) {
                         "\"c\":\"model-00002-of-00002.safetensors\",\"b\":\"model-00001-of-00002.safetensors\"}}");
     pil_checkpoint *c;
     pillion_error err = {0};
-    assert_ok(pil_checkpoint_open(&c, dir, &err), err);
-    assert_int_equal(pil_checkpoint_files(c), 3);
-    assert_non_null(strstr(pil_checkpoint_file(c, 2), "index.json"));
+    char seen[256] = "";
+    assert_ok(pil_checkpoint_open(&c, dir, see, seen, &err), err);
+    assert_string_equal(seen, "model.safetensors model.safetensors.index.json model-00001-of-00002.safetensors "
+                              "model-00002-of-00002.safetensors ");
     assert_true(value_of(c, "a") == 1.0f && value_of(c, "b") == 2.0f && value_of(c, "c") == 3.0f);
     assert_null(pil_checkpoint_find(c, "d"));
     assert_int_equal(pil_checkpoint_count(c), 3);
     assert_string_equal(pil_checkpoint_at(c, 2)->name, "c");
     pil_checkpoint_close(c);
+    pil_test_dir_remove(dir);
+}
+
+/* Writes a file of tensors only when it is told of it. */
+static pillion_status write_now(void *ud, const char *name, pillion_error *err) {
+    (void)err;
+    if (!strncmp(name, "late", 4)) write_shard(ud, name, in_one, 7);
+    if (!strcmp(name, "model.safetensors.index.json"))
+        pil_test_write_text(ud, name, "{\"weight_map\":{\"a\":\"late.safetensors\",\"b\":\"late.safetensors\"}}");
+    return PILLION_OK;
+}
+
+static pillion_status refuse(void *ud, const char *name, pillion_error *err) {
+    (void)ud;
+    return strstr(name, "late") ? pil_err_set(err, PILLION_E_LIMIT, "enough") : PILLION_OK;
+}
+
+static void every_file_is_told_of_before_it_is_looked_for(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    pil_checkpoint *c;
+    pillion_error err = {0};
+    assert_ok(pil_checkpoint_open(&c, dir, write_now, dir, &err), err);
+    assert_true(value_of(c, "b") == 8.0f);
+    pil_checkpoint_close(c);
+    assert_int_equal(pil_checkpoint_open(&c, dir, refuse, NULL, &err), PILLION_E_LIMIT);
+    assert_error(err, PILLION_E_LIMIT, "enough");
+    assert_null(c);
     pil_test_dir_remove(dir);
 }
 
@@ -180,6 +219,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_single_file_is_preferred_to_an_index),
         cmocka_unit_test(shards_are_one_set_of_tensors),
+        cmocka_unit_test(every_file_is_told_of_before_it_is_looked_for),
         cmocka_unit_test(indexes_that_lie_are_refused),
         cmocka_unit_test(an_index_of_endless_values_is_refused),
         cmocka_unit_test(an_index_of_too_many_tensors_or_files_is_refused_before_a_file_is_opened),
