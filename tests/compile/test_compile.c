@@ -372,6 +372,43 @@ static void wrong_arguments_are_refused(void **state) {
     assert_false(pil_file_exists(out));
 }
 
+/* A file with one tensor that no model has. */
+static void write_stray(size_t i) {
+    char name[64], path[PIL_TEST_PATH];
+    pil_safetensors_writer *w;
+    pillion_error err = {0};
+    snprintf(name, sizeof name, "stray-%zu.safetensors", i);
+    pil_test_path(path, dir, name);
+    snprintf(name, sizeof name, "stray.%zu", i);
+    assert_ok(pil_safetensors_writer_create(&w, path, &err), err);
+    assert_ok(pil_safetensors_writer_declare(w, name, PIL_DTYPE_F32, 1, &(uint64_t){1}, &err), err);
+    assert_ok(pil_safetensors_writer_layout(w, &err), err);
+    assert_ok(pil_safetensors_writer_commit(w, &err), err);
+}
+
+static void a_checkpoint_may_have_as_many_shards_as_can_be_noted(void **state) {
+    (void)state;
+    pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.sharded = true});
+    char *index = NULL;
+    size_t n;
+    FILE *f = open_memstream(&index, &n);
+    fprintf(f, "\"weight_map\":{");
+    for (size_t i = 0; i < PIL_LIMIT_SHARDS - 2; i++) {
+        write_stray(i);
+        fprintf(f, "\"stray.%zu\":\"stray-%zu.safetensors\",", i, i);
+    }
+    fclose(f);
+    replace_in("model.safetensors.index.json", "\"weight_map\":{", index);
+    free(index);
+    pil_compiled c = compile_model();
+    pillion_error err = {0};
+    assert_ok(pil_compiled_fresh(&c, dir, &err), err);
+    pil_test_write_text(dir, "stray-1021.safetensors", "");
+    assert_int_equal(pil_compiled_fresh(&c, dir, &err), PILLION_E_STALE);
+    assert_error(err, PILLION_E_STALE, "stray-1021.safetensors changed");
+    pil_compiled_close(&c);
+}
+
 static void touch_a_source(uint64_t done, uint64_t total, void *ud) {
     (void)total;
     bool *touched = ud;
@@ -405,6 +442,7 @@ int main(void) {
         TEST(missing_files_are_named),
         TEST(weights_without_a_finite_vector_are_refused),
         TEST(wrong_arguments_are_refused),
+        TEST(a_checkpoint_may_have_as_many_shards_as_can_be_noted),
         TEST(a_source_that_changes_meanwhile_fails_the_compilation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
