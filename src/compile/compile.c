@@ -7,7 +7,8 @@
  * Invariants: (1) nothing is visible before the canary's vector was computed from the very bytes that are committed.
  *             (2) header and tables are what pil_compiled_open checks, because both sides call pil_compiled_tables.
  *             (3) a source file that changed meanwhile fails the compilation.
- * Memory:     weights go from the mapped source to the mapped output, at most sixteen rows at a time in between.
+ * Memory:     weights go piece by piece from the source's files to the mapped output, at most sixteen rows at a time in
+ *             between. The source is never mapped: who shortens it meanwhile would end the process.
  * Not here:   reading configurations (source.c), where the file is kept (cache.c).
  * Tests:      tests/compile/test_compile.c. */
 #include <assert.h>
@@ -31,6 +32,7 @@
 /* One tensor of the compiled file and the one to three tensors whose rows it joins. */
 typedef struct item {
     char name[PIL_NAME_BYTES];
+    pil_checkpoint *from;
     const pil_tensor *parts[PARTS_MAX];
     size_t n_parts;
     bool packed;
@@ -205,7 +207,7 @@ static pillion_status add_item(job *j, const item *x, pillion_error *err) {
 }
 
 static pillion_status add_rule(job *j, const pil_tensor_rule *rule, uint32_t layer, pillion_error *err) {
-    item x = {.packed = rule->packed};
+    item x = {.packed = rule->packed, .from = j->weights};
     name_of_layer(x.name, rule->canonical, layer);
     for (; x.n_parts < PARTS_MAX && rule->sources[x.n_parts]; x.n_parts++) {
         char name[PIL_NAME_BYTES];
@@ -220,7 +222,7 @@ static pillion_status add_rule(job *j, const pil_tensor_rule *rule, uint32_t lay
 
 static pillion_status add_dense(job *j, uint32_t i, const char *part, bool packed, pillion_error *err) {
     char source[32];
-    item x = {.packed = packed, .n_parts = 1};
+    item x = {.packed = packed, .from = j->dense[i], .n_parts = 1};
     snprintf(source, sizeof source, "linear.%s", part);
     snprintf(x.name, sizeof x.name, "dense.%u.%s", i, part);
     x.parts[0] = pil_checkpoint_find(j->dense[i], source);
@@ -342,7 +344,7 @@ static pillion_status copy_plain(job *j, const item *x, float *out, pillion_erro
         const pil_tensor *t = x->parts[i];
         for (uint64_t at = 0; at < t->count;) {
             size_t n = t->count - at < COPY_ELEMENTS ? (size_t)(t->count - at) : COPY_ELEMENTS;
-            pillion_status st = pil_tensor_read_f32(t, at, n, out, err);
+            pillion_status st = pil_checkpoint_read_f32(x->from, t, at, n, out, err);
             if (st) return st;
             at += n;
             out += n;
@@ -361,7 +363,8 @@ static pillion_status read_rows(const item *x, uint64_t first, uint64_t n, float
             continue;
         }
         uint64_t take = t->dims[0] - first < n ? t->dims[0] - first : n;
-        pillion_status st = pil_tensor_read_f32(t, first * x->columns, (size_t)(take * x->columns), out, err);
+        pillion_status st =
+            pil_checkpoint_read_f32(x->from, t, first * x->columns, (size_t)(take * x->columns), out, err);
         if (st) return st;
         out += take * x->columns;
         n -= take;

@@ -10,6 +10,7 @@
  * Tests:      tests/weights/test_checkpoint.c. */
 #include "weights/checkpoint.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 
 #define SINGLE_FILE "model.safetensors"
 #define INDEX_FILE "model.safetensors.index.json"
+#define PIECE_BYTES (256 * PIL_KIB) /* of a file at once, between it and the floats */
 
 typedef struct entry {
     const pil_tensor *tensor;
@@ -30,10 +32,14 @@ typedef struct entry {
 
 struct pil_checkpoint {
     char **paths; /* [n_files] */
-    pil_safetensors **shards; /* [n_files] */
+    pil_safetensors **shards; /* [n_files], headers alone */
+    pil_file_stamp *stamps; /* [n_files], of what the headers were read from */
     size_t n_files;
     entry *in_order, *by_name; /* [count] */
     size_t count;
+    pil_file_reader reader; /* of the file that was read last: there may be more files than descriptors */
+    size_t reader_file;     /* its index, when it is open */
+    unsigned char *piece;   /* [PIECE_BYTES] */
     pil_checkpoint_note_fn note; /* while it is being opened */
     void *note_ud;
 };
@@ -50,8 +56,12 @@ static pillion_status path_of(const pil_checkpoint *c, char path[PATH_MAX], cons
 }
 
 static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *path, pillion_error *err) {
-    pillion_status st = pil_safetensors_open(&c->shards[c->n_files], path, err);
+    pil_file_reader reader;
+    pillion_status st = pil_file_reader_open(&reader, path, err);
+    if (!st) st = pil_safetensors_open_header(&c->shards[c->n_files], &reader, path, err);
+    pil_file_reader_close(&reader);
     if (st) return st;
+    c->stamps[c->n_files] = reader.stamp;
     c->paths[c->n_files] = strdup(path);
     if (!c->paths[c->n_files]) {
         pil_safetensors_close(c->shards[c->n_files]);
@@ -64,7 +74,9 @@ static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *p
 static pillion_status reserve_files(pil_checkpoint *c, size_t n, const char *dir, pillion_error *err) {
     c->paths = calloc(n, sizeof *c->paths);
     c->shards = calloc(n, sizeof(pil_safetensors *));
-    return c->paths && c->shards ? PILLION_OK : no_memory(dir, err);
+    c->stamps = calloc(n, sizeof *c->stamps);
+    c->piece = malloc(PIECE_BYTES);
+    return c->paths && c->shards && c->stamps && c->piece ? PILLION_OK : no_memory(dir, err);
 }
 
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
@@ -200,6 +212,7 @@ pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pil_ch
     *out = NULL;
     pil_checkpoint *c = calloc(1, sizeof *c);
     if (!c) return no_memory(dir, err);
+    c->reader.fd = -1;
     c->note = note;
     c->note_ud = note_ud;
     pillion_status st = open_files(c, dir, err);
@@ -214,8 +227,11 @@ void pil_checkpoint_close(pil_checkpoint *c) {
         pil_safetensors_close(c->shards[i]);
         free(c->paths[i]);
     }
+    pil_file_reader_close(&c->reader);
     free(c->paths);
     free(c->shards);
+    free(c->stamps);
+    free(c->piece);
     free(c->in_order);
     free(c->by_name);
     free(c);
@@ -228,4 +244,35 @@ const pil_tensor *pil_checkpoint_at(const pil_checkpoint *c, size_t i) { return 
 const pil_tensor *pil_checkpoint_find(const pil_checkpoint *c, const char *name) {
     const entry *e = find_entry(c, name);
     return e ? e->tensor : NULL;
+}
+
+/* Makes reader that of one file, if it still is the file whose header was read. */
+static pillion_status use_file(pil_checkpoint *c, size_t file, pillion_error *err) {
+    if (c->reader.fd >= 0 && c->reader_file == file) return PILLION_OK;
+    pil_file_reader_close(&c->reader);
+    pillion_status st = pil_file_reader_open(&c->reader, c->paths[file], err);
+    const pil_file_stamp *now = &c->reader.stamp, *then = &c->stamps[file];
+    c->reader_file = file;
+    if (st || (now->bytes == then->bytes && now->mtime_ns == then->mtime_ns && now->inode == then->inode)) return st;
+    pil_file_reader_close(&c->reader);
+    return pil_err_set(err, PILLION_E_STALE, "%s: changed while it was read", c->paths[file]);
+}
+
+pillion_status pil_checkpoint_read_f32(pil_checkpoint *c, const pil_tensor *t, uint64_t first, size_t count, float *out,
+                                       pillion_error *err) {
+    const entry *e = find_entry(c, t->name);
+    assert(e && e->tensor == t && first <= t->count && count <= t->count - first);
+    size_t size = pil_dtype_bytes(t->dtype);
+    pillion_status st = use_file(c, e->file, err);
+    while (!st && count > 0) {
+        size_t n = size ? PIECE_BYTES / size : count;
+        if (n > count) n = count;
+        const pil_tensor piece = {.name = t->name, .dtype = t->dtype, .data = c->piece, .count = n};
+        st = pil_file_reader_read(&c->reader, c->paths[e->file], t->offset + first * size, c->piece, n * size, err);
+        if (!st) st = pil_tensor_read_f32(&piece, 0, n, out, err);
+        first += n;
+        out += n;
+        count -= n;
+    }
+    return st;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "compile/compile.h"
@@ -44,17 +45,17 @@ static const float *values_of(const pil_compiled *c, const char *name) {
 }
 
 /* The values of a tensor of the source; free the result. */
-static float *source_values(const pil_checkpoint *c, const char *name) {
+static float *source_values(pil_checkpoint *c, const char *name) {
     const pil_tensor *t = pil_checkpoint_find(c, name);
     if (!t) fail_msg("no tensor %s", name);
     float *v = malloc(t->count * sizeof *v);
     pillion_error err = {0};
-    assert_ok(pil_tensor_read_f32(t, 0, t->count, v, &err), err);
+    assert_ok(pil_checkpoint_read_f32(c, t, 0, t->count, v, &err), err);
     return v;
 }
 
 /* Rows [first, first + rows) of the packed tensor are the rows of the source tensor. */
-static void assert_packed_rows(const pil_compiled *c, const pil_checkpoint *from, const char *canonical,
+static void assert_packed_rows(const pil_compiled *c, pil_checkpoint *from, const char *canonical,
                                const char *source, size_t first, size_t rows, size_t k) {
     const float *packed = values_of(c, canonical);
     float *plain = source_values(from, source);
@@ -66,7 +67,7 @@ static void assert_packed_rows(const pil_compiled *c, const pil_checkpoint *from
     free(plain);
 }
 
-static void assert_plain(const pil_compiled *c, const pil_checkpoint *from, const char *canonical, const char *source) {
+static void assert_plain(const pil_compiled *c, pil_checkpoint *from, const char *canonical, const char *source) {
     float *plain = source_values(from, source);
     assert_memory_equal(values_of(c, canonical), plain, pil_checkpoint_find(from, source)->count * sizeof *plain);
     free(plain);
@@ -427,6 +428,46 @@ static void a_source_that_changes_meanwhile_fails_the_compilation(void **state) 
     assert_false(pil_file_exists(out));
 }
 
+/* Cuts or replaces a file of the source when half of the weights are done. */
+typedef struct meddling {
+    const char *file;
+    bool replace, done;
+} meddling;
+
+static void meddle(uint64_t done, uint64_t total, void *ud) {
+    meddling *m = ud;
+    if (m->done || done < total / 2) return;
+    m->done = true;
+    char path[PIL_TEST_PATH];
+    pil_test_path(path, dir, m->file);
+    if (!m->replace) {
+        assert_int_equal(truncate(path, 4096), 0);
+        return;
+    }
+    size_t n;
+    char *bytes = pil_test_read(path, &n);
+    assert_int_equal(remove(path), 0);
+    pil_test_write(dir, m->file, bytes, n);
+    free(bytes);
+}
+
+static void weights_that_are_cut_or_replaced_meanwhile_fail_the_compilation(void **state) {
+    (void)state;
+    static const char *const files[] = {"model.safetensors", "model-00002-of-00002.safetensors"};
+    for (int i = 0; i < 4; i++) {
+        meddling m = {.file = files[i & 1], .replace = i & 2};
+        pillion_error err = {0};
+        pil_test_path(out, dir, "model.safetensors"); /* the single file comes first, so none may be left */
+        remove(out);
+        pil_test_path(out, dir, "out/m.safetensors");
+        pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.sharded = i & 1});
+        assert_int_equal(pil_compile(dir, out, NULL, PILLION_PRECISION_F32, meddle, &m, &err), PILLION_E_STALE);
+        assert_error(err, PILLION_E_STALE, m.file);
+        assert_true(m.done);
+        assert_false(pil_file_exists(out));
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dirs, remove_dirs)
 
 int main(void) {
@@ -443,6 +484,7 @@ int main(void) {
         TEST(weights_without_a_finite_vector_are_refused),
         TEST(wrong_arguments_are_refused),
         TEST(a_checkpoint_may_have_as_many_shards_as_can_be_noted),
+        TEST(weights_that_are_cut_or_replaced_meanwhile_fail_the_compilation),
         TEST(a_source_that_changes_meanwhile_fails_the_compilation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

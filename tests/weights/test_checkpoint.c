@@ -24,12 +24,12 @@ static void write_shard(const char *dir, const char *name, const char *const *te
     assert_ok(pil_safetensors_writer_commit(w, &err), err);
 }
 
-static float value_of(const pil_checkpoint *c, const char *name) {
+static float value_of(pil_checkpoint *c, const char *name) {
     const pil_tensor *t = pil_checkpoint_find(c, name);
     if (!t) fail_msg("no tensor %s", name);
     float v = 0;
     pillion_error err = {0};
-    assert_ok(pil_tensor_read_f32(t, 0, 1, &v, &err), err);
+    assert_ok(pil_checkpoint_read_f32(c, t, 0, 1, &v, &err), err);
     return v;
 }
 
@@ -158,6 +158,37 @@ static void indexes_that_lie_are_refused(void **state) {
     pil_test_dir_remove(dir);
 }
 
+static void weights_are_read_in_pieces_and_only_from_the_file_that_was_opened(void **state) {
+    (void)state;
+    char dir[PIL_TEST_PATH], path[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    pil_test_path(path, dir, "model.safetensors");
+    const uint64_t count = 300001; /* more than a piece, and not a multiple of one */
+    pil_safetensors_writer *w;
+    pillion_error err = {0};
+    assert_ok(pil_safetensors_writer_create(&w, path, &err), err);
+    assert_ok(pil_safetensors_writer_declare(w, "x", PIL_DTYPE_F64, 1, &count, &err), err);
+    assert_ok(pil_safetensors_writer_layout(w, &err), err);
+    double *values = pil_safetensors_writer_data(w, 0);
+    for (uint64_t i = 0; i < count; i++) values[i] = (double)i;
+    assert_ok(pil_safetensors_writer_commit(w, &err), err);
+    pil_checkpoint *c;
+    assert_ok(pil_checkpoint_open(&c, dir, NULL, NULL, &err), err);
+    const pil_tensor *t = pil_checkpoint_find(c, "x");
+    float *out = calloc(count, sizeof *out);
+    assert_true(t && out && !t->data);
+    assert_ok(pil_checkpoint_read_f32(c, t, 1, count - 1, out, &err), err);
+    for (uint64_t i = 0; i < count - 1; i++) assert_true(out[i] == (float)(i + 1));
+    assert_int_equal(truncate(path, 100000), 0);
+    assert_int_equal(pil_checkpoint_read_f32(c, t, 0, count, out, &err), PILLION_E_STALE);
+    assert_error(err, PILLION_E_STALE, "model.safetensors: became shorter");
+    pil_checkpoint_close(c);
+    err = (pillion_error){0};
+    assert_int_equal(pil_checkpoint_open(&c, dir, NULL, NULL, &err), PILLION_E_FORMAT);
+    free(out);
+    pil_test_dir_remove(dir);
+}
+
 static void an_index_of_endless_values_is_refused(void **state) {
     (void)state;
     char dir[PIL_TEST_PATH];
@@ -221,6 +252,7 @@ int main(void) {
         cmocka_unit_test(shards_are_one_set_of_tensors),
         cmocka_unit_test(every_file_is_told_of_before_it_is_looked_for),
         cmocka_unit_test(indexes_that_lie_are_refused),
+        cmocka_unit_test(weights_are_read_in_pieces_and_only_from_the_file_that_was_opened),
         cmocka_unit_test(an_index_of_endless_values_is_refused),
         cmocka_unit_test(an_index_of_too_many_tensors_or_files_is_refused_before_a_file_is_opened),
         cmocka_unit_test(what_is_missing_is_named_and_pickles_are_refused),
