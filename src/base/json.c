@@ -5,6 +5,7 @@
  * Tests: tests/base/test_json.c, fuzz/fuzz_json.c. */
 #include "base/json.h"
 
+#include <dlfcn.h>
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
@@ -211,7 +212,14 @@ static void careful_free(void *p) {
     if ((uintptr_t)p - (uintptr_t)reserve.block >= reserve.bytes) free(p);
 }
 
-static void use_careful_malloc(void) { json_set_alloc_funcs(careful_malloc, careful_free); }
+/* Only a jansson that was linked into the same file as this code gets another allocator. One that the process shares is
+ * the application's as well, and then its failures are what they are. */
+static void use_careful_malloc(void) {
+    Dl_info ours, jansson;
+    bool known = dladdr((void *)(uintptr_t)use_careful_malloc, &ours) &&
+                 dladdr((void *)(uintptr_t)json_set_alloc_funcs, &jansson);
+    if (known && ours.dli_fbase == jansson.dli_fbase) json_set_alloc_funcs(careful_malloc, careful_free);
+}
 
 static size_t next_bytes(void *out, size_t bytes, void *ud) {
     scan *c = ud;
