@@ -19,6 +19,23 @@ function(pil_package name pkg)
 endfunction()
 
 pil_package(jansson jansson libjansson.a)
+# libpillion.so has a jansson of its own where that can be: json.c gives jansson another allocator, which is the
+# process's business where jansson is shared with the application (json.c leaves it alone then). Debian's archive is
+# compiled for programs: it asks where stdin is in a way that a shared library cannot answer, so there it finds a NULL
+# of ours; nobody here reads JSON from stdin. All other symbols are hidden by the version script.
+set(PIL_PRIVATE_JANSSON_OPTIONS LINKER:--wrap=stdin LINKER:-z,text)
+if(jansson_STATIC AND NOT PILLION_SANITIZE)
+  include(CheckCSourceCompiles)
+  set(CMAKE_REQUIRED_LINK_OPTIONS -shared ${PIL_PRIVATE_JANSSON_OPTIONS}
+    LINKER:--version-script=${CMAKE_SOURCE_DIR}/cmake/pillion.map)
+  set(CMAKE_REQUIRED_LIBRARIES ${jansson_STATIC})
+  check_c_source_compiles("
+    __attribute__((visibility(\"hidden\"))) void *__wrap_stdin;
+    void *json_loads(const char *, unsigned long, void *);
+    int main(void) { return json_loads(\"\", 0, 0) != 0; }" PIL_HAS_PRIVATE_JANSSON)
+  unset(CMAKE_REQUIRED_LINK_OPTIONS)
+  unset(CMAKE_REQUIRED_LIBRARIES)
+endif()
 pil_package(crypto libcrypto libcrypto.a)
 target_link_libraries(pil_crypto INTERFACE ${CMAKE_DL_LIBS} Threads::Threads)
 if(PILLION_SERVER)

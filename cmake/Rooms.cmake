@@ -34,7 +34,14 @@ set_target_properties(pillion_shared PROPERTIES OUTPUT_NAME pillion VERSION ${PR
   LINK_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/pillion.map)
 target_link_options(pillion_shared PRIVATE
   LINKER:--version-script=${CMAKE_SOURCE_DIR}/cmake/pillion.map LINKER:--exclude-libs,ALL)
-target_link_libraries(pillion_shared PRIVATE pil_options pil_jansson_shared pil_crypto_shared Threads::Threads m)
+target_link_libraries(pillion_shared PRIVATE pil_options pil_crypto_shared Threads::Threads m)
+if(PIL_HAS_PRIVATE_JANSSON)
+  target_sources(pillion_shared PRIVATE ${CMAKE_SOURCE_DIR}/cmake/private_jansson.c)
+  target_link_options(pillion_shared PRIVATE ${PIL_PRIVATE_JANSSON_OPTIONS})
+  target_link_libraries(pillion_shared PRIVATE ${jansson_STATIC})
+else()
+  target_link_libraries(pillion_shared PRIVATE pil_jansson_shared)
+endif()
 
 # The example: what an application does, with the public header and the shared library alone.
 add_executable(example_nearest ${CMAKE_SOURCE_DIR}/examples/nearest.c)

@@ -114,8 +114,10 @@ PILLION_API void pillion_model_options_init(pillion_model_options *opt);
 /* Makes sure that a compiled file for `source` exists and is fresh, compiling it if it is missing, stale or damaged.
  *   source      a Hugging Face directory, or a compiled file (then only its path is copied).
  *   out_path    caller's memory of out_bytes, receives the path of the compiled file.
- *   Errors      E_NOT_FOUND, E_FORMAT, E_UNSUPPORTED, E_IO, E_NOMEM. Nothing partial is ever visible: the file is
- *               written beside its final name and renamed. Two processes compiling the same model wait for each other.
+ *   Errors      E_NOT_FOUND, E_FORMAT, E_UNSUPPORTED, E_LIMIT, E_NUMERIC (the weights give no finite vector), E_STALE
+ *               (a file of the directory changed meanwhile), E_IO, E_NOMEM. Nothing partial is ever visible: the file
+ *               is written beside its final name and renamed. Two processes compiling the same model wait for each
+ *               other.
  */
 PILLION_API PILLION_MUST_USE pillion_status pillion_prepare(const char *source, const pillion_model_options *opt,
                                                             char *out_path, size_t out_bytes, pillion_error *err);
@@ -239,7 +241,9 @@ PILLION_API void pillion_run_options_init(pillion_run_options *opt);
 
 /* The answer for one input. Everything is borrowed from the session until its next call. */
 typedef struct pillion_item {
-    pillion_status status; /* E_UTF8, E_TOO_LONG, E_ARG (id out of range), E_NUMERIC: this input alone failed */
+    pillion_status status; /* this input alone failed: E_UTF8, E_TOO_LONG, E_LIMIT (a text of more than 4 MiB), E_ARG
+                              (id out of range, or no ids), E_NUMERIC (the vector is not finite; or there is none, since
+                              the text has no token and the tokenizer adds no special ones) */
     uint32_t truncated;    /* 1 if tokens were cut off */
     uint32_t n_tokens;     /* tokens used, special ones included */
     uint32_t n_tokens_all; /* tokens before truncation */

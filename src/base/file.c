@@ -1,4 +1,4 @@
-/* file.c - whole files, read-only maps, and writing that is either complete or invisible.
+/* file.c - whole files, pieces of files, read-only maps, and writing that is either complete or invisible.
  *
  * Source of the write order (write, fsync, rename, fsync of the directory): POSIX rename(2) atomicity and the crash
  * behaviour described in SQLite's atomic commit document. Tests: tests/base/test_file.c. */
@@ -70,19 +70,46 @@ pillion_status pil_file_read(char **bytes, size_t *n, const char *path, size_t l
     return PILLION_OK;
 }
 
+static pil_file_stamp stamp_of(const struct stat *s) {
+#ifdef __APPLE__
+    struct timespec t = s->st_mtimespec;
+#else
+    struct timespec t = s->st_mtim;
+#endif
+    return (pil_file_stamp){.bytes = (uint64_t)s->st_size,
+                            .mtime_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec,
+                            .inode = (uint64_t)s->st_ino};
+}
+
 pillion_status pil_file_stat(pil_file_stamp *out, const char *path, pillion_error *err) {
     struct stat s;
     if (stat(path, &s) != 0) return io_error(err, path, "cannot stat");
     if (!S_ISREG(s.st_mode)) return pil_err_set(err, PILLION_E_IO, "%s: not a regular file", path);
-#ifdef __APPLE__
-    struct timespec t = s.st_mtimespec;
-#else
-    struct timespec t = s.st_mtim;
-#endif
-    *out = (pil_file_stamp){.bytes = (uint64_t)s.st_size,
-                            .mtime_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec,
-                            .inode = (uint64_t)s.st_ino};
+    *out = stamp_of(&s);
     return PILLION_OK;
+}
+
+pillion_status pil_file_reader_open(pil_file_reader *r, const char *path, pillion_error *err) {
+    struct stat s = {0};
+    pillion_status st = open_regular(&r->fd, &s, path, err);
+    r->stamp = stamp_of(&s);
+    return st;
+}
+
+pillion_status pil_file_reader_read(const pil_file_reader *r, const char *path, uint64_t offset, void *out, size_t n,
+                                    pillion_error *err) {
+    for (size_t at = 0; at < n;) {
+        ssize_t got = pread(r->fd, (char *)out + at, n - at, (off_t)(offset + at));
+        if (got > 0) at += (size_t)got;
+        else if (got == 0) return pil_err_set(err, PILLION_E_STALE, "%s: became shorter while it was read", path);
+        else if (errno != EINTR) return io_error(err, path, "cannot read");
+    }
+    return PILLION_OK;
+}
+
+void pil_file_reader_close(pil_file_reader *r) {
+    if (r->fd >= 0) close(r->fd);
+    r->fd = -1;
 }
 
 bool pil_file_is_dir(const char *path) {

@@ -1,4 +1,4 @@
-/* file.h - whole files, read-only maps, and writing that is either complete or invisible. */
+/* file.h - whole files, pieces of files, read-only maps, and writing that is either complete or invisible. */
 #ifndef PIL_BASE_FILE_H
 #define PIL_BASE_FILE_H
 
@@ -27,6 +27,18 @@ typedef struct pil_file_map {
 } pil_file_map;
 pillion_status pil_file_map_open(pil_file_map *out, const char *path, pillion_error *err);
 void pil_file_map_close(pil_file_map *m); /* accepts a zeroed one */
+
+/* A regular file that is read in pieces, for files that somebody may be writing to: one that becomes shorter ends a
+ * process that has it mapped (SIGBUS), and is an error here. */
+typedef struct pil_file_reader {
+    int fd;
+    pil_file_stamp stamp; /* of the very file that was opened */
+} pil_file_reader;
+pillion_status pil_file_reader_open(pil_file_reader *r, const char *path, pillion_error *err);
+/* n bytes from offset on; path is for errors. E_STALE when the file does not have them any more, E_IO. */
+pillion_status pil_file_reader_read(const pil_file_reader *r, const char *path, uint64_t offset, void *out, size_t n,
+                                    pillion_error *err);
+void pil_file_reader_close(pil_file_reader *r); /* accepts a closed one, whose fd is -1 */
 
 /* Writes all of it to a descriptor, however many calls that takes; false (errno says why) when it cannot. */
 bool pil_file_write_all(int fd, const void *bytes, size_t n);

@@ -5,6 +5,7 @@
  * Tests: tests/base/test_json.c, fuzz/fuzz_json.c. */
 #include "base/json.h"
 
+#include <dlfcn.h>
 #include <jansson.h>
 #include <math.h>
 #include <pthread.h>
@@ -140,7 +141,8 @@ static bool take_name(scan *c) {
     return true;
 }
 
-/* The offset of the first syntax error, or n when there is none. The document's depth has been checked. */
+/* The offset of the first syntax error, or n when there is none. The document's depth has been checked, but in a file
+ * that is mapped the bytes may be others by now, so it is checked again. */
 static size_t find_error(const char *s, size_t n) {
     scan c = {.s = s, .n = n};
     char closers[PIL_LIMIT_JSON_DEPTH];
@@ -148,6 +150,7 @@ static size_t find_error(const char *s, size_t n) {
     for (bool value_follows = true;;) {
         skip_space(&c);
         if (value_follows && (take(&c, '{') || take(&c, '['))) {
+            if (depth == sizeof closers) return c.at - 1;
             closers[depth++] = s[c.at - 1] == '{' ? '}' : ']';
             skip_space(&c);
             bool is_empty = c.at < n && s[c.at] == closers[depth - 1];
@@ -209,7 +212,14 @@ static void careful_free(void *p) {
     if ((uintptr_t)p - (uintptr_t)reserve.block >= reserve.bytes) free(p);
 }
 
-static void use_careful_malloc(void) { json_set_alloc_funcs(careful_malloc, careful_free); }
+/* Only a jansson that was linked into the same file as this code gets another allocator. One that the process shares is
+ * the application's as well, and then its failures are what they are. */
+static void use_careful_malloc(void) {
+    Dl_info ours, jansson;
+    bool known = dladdr((void *)(uintptr_t)use_careful_malloc, &ours) &&
+                 dladdr((void *)(uintptr_t)json_set_alloc_funcs, &jansson);
+    if (known && ours.dli_fbase == jansson.dli_fbase) json_set_alloc_funcs(careful_malloc, careful_free);
+}
 
 static size_t next_bytes(void *out, size_t bytes, void *ud) {
     scan *c = ud;
@@ -275,15 +285,17 @@ pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t 
     return PILLION_OK;
 }
 
-pillion_status pil_json_load(pil_json **out, const char *path, size_t limit, pillion_error *err) {
+pillion_status pil_json_load(pil_json **out, const char *path, size_t bytes_max, size_t values_max,
+                             pillion_error *err) {
     *out = NULL;
     char *bytes;
     size_t n, offset = 0;
-    pillion_status st = pil_file_read(&bytes, &n, path, limit, err);
+    pillion_status st = pil_file_read(&bytes, &n, path, bytes_max, err);
     if (st) return st;
     pillion_error why = {0};
-    st = pil_json_parse(out, bytes, n, &offset, &why);
-    if (st) pil_err_set(err, st, "%s: byte %zu: %s", path, offset, why.text);
+    st = pil_json_parse_limited(out, bytes, n, values_max, &offset, &why);
+    if (st == PILLION_E_FORMAT) pil_err_set(err, st, "%s: byte %zu: %s", path, offset, why.text);
+    else if (st) pil_err_set(err, st, "%s: %s", path, why.text);
     free(bytes);
     return st;
 }

@@ -30,12 +30,12 @@ typedef enum pil_json_type {
  *   Errors  E_FORMAT (err says what, in lower case, without the offset), E_NOMEM.
  * A whole number beyond 64 bits turns every number of the document into a real. */
 pillion_status pil_json_parse(pil_json **out, const char *bytes, size_t n, size_t *offset, pillion_error *err);
-/* Reads a whole file of at most limit bytes and parses it; errors name the path. */
-pillion_status pil_json_load(pil_json **out, const char *path, size_t limit, pillion_error *err);
 /* The same for bytes of strangers: E_LIMIT when there are more than values_max values (commas and brackets are counted
  * before anything is built, since one byte of text can cost a hundred of memory). */
 pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t n, size_t values_max, size_t *offset,
                                       pillion_error *err);
+/* Reads a whole file of at most bytes_max bytes and parses it, at most values_max values; errors name the path. */
+pillion_status pil_json_load(pil_json **out, const char *path, size_t bytes_max, size_t values_max, pillion_error *err);
 void pil_json_free(pil_json *root);
 
 pil_json_type pil_json_typeof(const pil_json *v); /* NULL counts as PIL_JSON_NULL */

@@ -16,6 +16,10 @@
 #define PIL_LIMIT_TEMPLATE 64               /* ids that a tokenizer's template puts on one side of a text */
 #define PIL_LIMIT_TOKENIZER_STEPS 64         /* normalizers, or pre-tokenizers, or decoders, in a Sequence */
 #define PIL_LIMIT_ADDED_TOKEN_BYTES 1024    /* one added token: matching costs at most that for each byte of text */
+/* One token of a vocabulary: sentencepiece makes them of 16 characters, 64 bytes, unless told otherwise; BERT's longest
+ * has 18. A byte of a text costs at most that many steps through the vocabulary: with the longest text some two
+ * seconds, below PIL_LIMIT_WORKER_STALL_MS. */
+#define PIL_LIMIT_TOKEN_BYTES 256
 #define PIL_LIMIT_TOKENIZER_BYTES (256 * PIL_MIB) /* one section of a compiled tokenizer; the largest JSON is 128 MiB */
 #define PIL_LIMIT_ADDED_TOKENS 16384        /* Gemma has about 6,400 */
 
@@ -23,6 +27,11 @@
 #define PIL_LIMIT_JSON_VALUES 65536         /* of a request: 4,096 texts and room; each can cost 100 bytes of memory */
 #define PIL_LIMIT_JSON_DEPTH 32             /* no protocol nests deeper than 6; recursion is bounded by this */
 #define PIL_LIMIT_JSON_FILE (128 * PIL_MIB) /* the largest tokenizer.json in use is 35 MB (Gemma) */
+/* Values of a tokenizer.json: a token of a Unigram vocabulary counts as three, so this is the largest vocabulary and
+ * room. A file of nothing but arrays costs up to 2 GB of memory; the limit of bytes alone would let it cost 6. */
+#define PIL_LIMIT_TOKENIZER_VALUES 16000000
+#define PIL_LIMIT_CONFIG_FILE (2 * PIL_MIB) /* config.json and its like: the largest is 1.2 MB (Gemma's tokenizer's) */
+#define PIL_LIMIT_CONFIG_VALUES 262144      /* of such a file: the same one has 90,000; at most 30 MB of memory */
 
 /* HTTP. */
 #define PIL_LIMIT_BODY_BYTES (32 * PIL_MIB)
@@ -51,6 +60,8 @@
 #define PIL_LIMIT_TENSORS 65536
 #define PIL_LIMIT_SAFETENSORS_VALUES (PIL_LIMIT_TENSORS * 24) /* in a header: counted as JSON, 18 for a tensor */
 #define PIL_LIMIT_SHARDS 1024
+#define PIL_LIMIT_INDEX_FILE (32 * PIL_MIB) /* of shards: 65,536 tensors with 500 bytes for two names each */
+#define PIL_LIMIT_INDEX_VALUES (4 * PIL_LIMIT_TENSORS) /* two for a tensor, and room */
 
 /* Models. Ceilings that keep every product of two of them far from 2^63 and refuse absurd files early. */
 #define PIL_LIMIT_LAYERS 256

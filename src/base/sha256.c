@@ -19,19 +19,19 @@ pil_sha256 *pil_sha256_create(void) {
 
 void pil_sha256_update(pil_sha256 *h, const void *bytes, size_t n) { SHA256_Update(&h->ctx, bytes, n); }
 
-void pil_sha256_hex(pil_sha256 *h, char out[PIL_SHA256_HEX]) {
+static void finish(SHA256_CTX *ctx, char out[PIL_SHA256_HEX]) {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    SHA256_Final(digest, &h->ctx);
+    SHA256_Final(digest, ctx);
     for (int i = 0; i < SHA256_DIGEST_LENGTH; i++) snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }
+
+void pil_sha256_hex(pil_sha256 *h, char out[PIL_SHA256_HEX]) { finish(&h->ctx, out); }
 
 void pil_sha256_destroy(pil_sha256 *h) { free(h); }
 
 void pil_sha256_of(const void *bytes, size_t n, char out[PIL_SHA256_HEX]) {
-    pil_sha256 *h = pil_sha256_create();
-    out[0] = '\0';
-    if (!h) return;
-    pil_sha256_update(h, bytes, n);
-    pil_sha256_hex(h, out);
-    pil_sha256_destroy(h);
+    SHA256_CTX ctx; /* here and not on the heap, so that a digest cannot fail */
+    SHA256_Init(&ctx);
+    SHA256_Update(&ctx, bytes, n);
+    finish(&ctx, out);
 }

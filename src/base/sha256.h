@@ -13,7 +13,7 @@ void pil_sha256_update(pil_sha256 *h, const void *bytes, size_t n);
 void pil_sha256_hex(pil_sha256 *h, char out[PIL_SHA256_HEX]); /* finishes; only destroy may follow */
 void pil_sha256_destroy(pil_sha256 *h);
 
-/* All at once; "" in out when memory is exhausted, which equals no digest. */
+/* All at once, without allocating. */
 void pil_sha256_of(const void *bytes, size_t n, char out[PIL_SHA256_HEX]);
 
 #endif

@@ -59,7 +59,6 @@ static pillion_status choose_path(char *out, size_t out_bytes, const char *cache
         return pil_err_set(err, errno == ENOMEM ? PILLION_E_NOMEM : PILLION_E_NOT_FOUND, "%s: %s", dir,
                            strerror(errno));
     pil_sha256_of(absolute, strlen(absolute), digest);
-    if (!*digest) return pil_err_no_memory(err);
     plain_name(plain, dir);
     snprintf(name, sizeof name, "%s-%.*s.f32.safetensors", plain, DIGEST_CHARS, digest);
     return pil_file_join(out, out_bytes, cache_dir, name, err);

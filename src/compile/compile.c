@@ -1,13 +1,14 @@
 /* compile.c - Hugging Face directory -> compiled file: the one place where weights change their order.
  *
  * Flow:       source and checkpoints are opened -> the tokenizer becomes a blob -> plan() turns the family's rules
- *             into a list of tensors -> the file is laid out and its shapes are checked against the configuration
- *             before any weight is copied -> fill() packs -> the file in the making is opened as a network and sings
- *             its canary -> digests -> commit.
+ *             into a list of tensors and holds their shapes against the configuration, before a byte of disk is
+ *             asked for -> the file is laid out -> fill() packs -> the file in the making is opened as a network and
+ *             sings its canary -> digests -> commit.
  * Invariants: (1) nothing is visible before the canary's vector was computed from the very bytes that are committed.
  *             (2) header and tables are what pil_compiled_open checks, because both sides call pil_compiled_tables.
  *             (3) a source file that changed meanwhile fails the compilation.
- * Memory:     weights go from the mapped source to the mapped output, at most sixteen rows at a time in between.
+ * Memory:     weights go piece by piece from the source's files to the mapped output, at most sixteen rows at a time in
+ *             between. The source is never mapped: who shortens it meanwhile would end the process.
  * Not here:   reading configurations (source.c), where the file is kept (cache.c).
  * Tests:      tests/compile/test_compile.c. */
 #include <assert.h>
@@ -31,6 +32,7 @@
 /* One tensor of the compiled file and the one to three tensors whose rows it joins. */
 typedef struct item {
     char name[PIL_NAME_BYTES];
+    pil_checkpoint *from;
     const pil_tensor *parts[PARTS_MAX];
     size_t n_parts;
     bool packed;
@@ -65,16 +67,23 @@ static pillion_status no_memory(const job *j, pillion_error *err) {
 
 /* ── Inputs ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Opens the weights in a folder and notes their files. */
+typedef struct folder_of {
+    pil_source *source;
+    const char *folder;
+} folder_of;
+
+static pillion_status note_weights(void *ud, const char *name, pillion_error *err) {
+    const folder_of *f = ud;
+    return pil_source_note(f->source, f->folder, name, err);
+}
+
+/* Opens the weights in a folder; each of their files is noted before it is opened. */
 static pillion_status open_weights(pil_checkpoint **out, pil_source *s, const char *folder, pillion_error *err) {
     char path[PATH_MAX];
+    folder_of f = {.source = s, .folder = folder};
     *out = NULL;
-    pillion_status st = pil_source_note(s, folder, "model.safetensors", err);
-    if (!st && *folder) st = pil_file_join(path, sizeof path, s->dir, folder, err);
-    if (!st) st = pil_checkpoint_open(out, *folder ? path : s->dir, err);
-    for (size_t i = 0; !st && i < pil_checkpoint_files(*out); i++)
-        st = pil_source_note(s, folder, strrchr(pil_checkpoint_file(*out, i), '/') + 1, err);
-    return st;
+    pillion_status st = *folder ? pil_file_join(path, sizeof path, s->dir, folder, err) : PILLION_OK;
+    return st ? st : pil_checkpoint_open(out, *folder ? path : s->dir, note_weights, &f, err);
 }
 
 /* Whether the normalizer of a tokenizer.json makes letters small. */
@@ -91,7 +100,8 @@ static bool lowers_case(const pil_json *normalizer) {
 /* sentence-transformers puts lower-casing in front of a tokenizer that has none when the module asks for it. */
 static pillion_status check_lower_case(const char *path, const char *bytes, size_t n, pillion_error *err) {
     pil_json *json;
-    pillion_status st = pil_json_parse(&json, bytes, n, NULL, NULL); /* its errors are the tokenizer's to report */
+    /* Its errors are the tokenizer's to report. */
+    pillion_status st = pil_json_parse_limited(&json, bytes, n, PIL_LIMIT_TOKENIZER_VALUES, NULL, NULL);
     if (!st && !lowers_case(pil_json_get(json, "normalizer")))
         st = pil_err_set(
             err, PILLION_E_UNSUPPORTED,
@@ -165,24 +175,33 @@ static void name_of_layer(char out[PIL_NAME_BYTES], const char *pattern, uint32_
     else snprintf(out, PIL_NAME_BYTES, "%s", pattern);
 }
 
-/* Joined shape of an item's parts: all vectors, or all matrices of one width. */
-static pillion_status join_shape(const job *j, item *x, pillion_error *err) {
-    x->rows = 0;
+/* "[64, 32]" */
+static void put_shape(char out[64], uint32_t n_dims, const uint64_t *dims) {
+    if (n_dims == 1) snprintf(out, 64, "[%llu]", (unsigned long long)dims[0]);
+    else if (n_dims == 2) snprintf(out, 64, "[%llu, %llu]", (unsigned long long)dims[0], (unsigned long long)dims[1]);
+    else snprintf(out, 64, "of %u dimensions", n_dims);
+}
+
+/* Every part of an item must have these rows and columns (0: it is a vector); sets those of the item. */
+static pillion_status join_shape(const job *j, item *x, const uint64_t dims[2], pillion_error *err) {
+    const uint32_t n_dims = dims[1] ? 2 : 1;
     for (size_t i = 0; i < x->n_parts; i++) {
         const pil_tensor *t = x->parts[i];
-        uint64_t columns = t->n_dims == 2 ? t->dims[1] : 1;
-        bool fine =
-            (t->n_dims == 2 || (t->n_dims == 1 && !x->packed)) && t->n_dims == x->parts[0]->n_dims && t->count > 0;
-        if (i == 0) x->columns = columns;
-        if (!fine || columns != x->columns)
-            return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%.96s\" has an unexpected shape", j->source->dir,
-                               t->name);
-        x->rows += t->dims[0];
+        if (t->n_dims == n_dims && t->dims[0] == dims[0] && (n_dims == 1 || t->dims[1] == dims[1])) continue;
+        char is[64], wanted[64];
+        put_shape(is, t->n_dims, t->dims);
+        put_shape(wanted, n_dims, dims);
+        return pil_err_set(
+            err, PILLION_E_FORMAT,
+            "%s: weights and configuration do not belong together: tensor \"%.80s\" has shape %s, not %s",
+            j->source->dir, t->name, is, wanted);
     }
+    x->rows = x->n_parts * dims[0];
+    x->columns = dims[1] ? dims[1] : 1;
     return PILLION_OK;
 }
 
-static pillion_status add_item(job *j, const item *x, pillion_error *err) {
+static pillion_status add_item(job *j, const item *x, const uint64_t dims[2], pillion_error *err) {
     if (j->n_items == j->cap_items) {
         size_t cap = j->cap_items ? 2 * j->cap_items : 256;
         item *grown = realloc(j->items, cap * sizeof *grown);
@@ -191,36 +210,38 @@ static pillion_status add_item(job *j, const item *x, pillion_error *err) {
         j->cap_items = cap;
     }
     j->items[j->n_items] = *x;
-    pillion_status st = join_shape(j, &j->items[j->n_items], err);
+    pillion_status st = join_shape(j, &j->items[j->n_items], dims, err);
     if (!st) j->n_items++;
     return st;
 }
 
 static pillion_status add_rule(job *j, const pil_tensor_rule *rule, uint32_t layer, pillion_error *err) {
-    item x = {.packed = rule->packed};
+    item x = {.packed = pil_shape_is_packed(rule->shape), .from = j->weights};
+    uint64_t dims[2];
     name_of_layer(x.name, rule->canonical, layer);
     for (; x.n_parts < PARTS_MAX && rule->sources[x.n_parts]; x.n_parts++) {
         char name[PIL_NAME_BYTES];
         name_of_layer(name, rule->sources[x.n_parts], layer);
         x.parts[x.n_parts] = find_tensor(j->weights, j->prefix, name);
-        if (!x.parts[x.n_parts] && rule->optional) return PILLION_OK;
         if (!x.parts[x.n_parts])
             return pil_err_set(err, PILLION_E_FORMAT, "%s: tensor \"%s%s\" is missing in the weights", j->source->dir,
                                j->prefix, name);
     }
-    return add_item(j, &x, err);
+    pil_config_shape(&j->source->config, rule->shape, dims);
+    return add_item(j, &x, dims, err);
 }
 
 static pillion_status add_dense(job *j, uint32_t i, const char *part, bool packed, pillion_error *err) {
     char source[32];
-    item x = {.packed = packed, .n_parts = 1};
+    item x = {.packed = packed, .from = j->dense[i], .n_parts = 1};
     snprintf(source, sizeof source, "linear.%s", part);
     snprintf(x.name, sizeof x.name, "dense.%u.%s", i, part);
     x.parts[0] = pil_checkpoint_find(j->dense[i], source);
     if (!x.parts[0])
         return pil_err_set(err, PILLION_E_FORMAT, "%s/%s: tensor \"%s\" is missing in the weights", j->source->dir,
                            j->source->dense[i], source);
-    return add_item(j, &x, err);
+    const pil_dense *d = &j->source->config.dense[i];
+    return add_item(j, &x, (uint64_t[]){d->n_out, packed ? d->n_in : 0}, err);
 }
 
 static pillion_status plan(job *j, pillion_error *err) {
@@ -295,32 +316,11 @@ static pillion_status put_metadata(job *j, bool named, pillion_error *err) {
     return st;
 }
 
-/* Opens the file in the making. */
-static pillion_status open_draft(const job *j, pil_safetensors **file, pil_network **network, pillion_error *err) {
-    size_t n;
-    const void *bytes = pil_safetensors_writer_bytes(j->writer, &n, NULL);
-    pillion_error why = {0};
-    *network = NULL;
-    pillion_status st = pil_safetensors_open_memory(file, bytes, n, &why);
-    if (!st) st = pil_network_create(network, &j->source->config, *file, &why);
-    if (!st) return PILLION_OK;
-    pil_safetensors_close(*file);
-    *file = NULL;
-    return pil_err_set(err, st, "%s: weights and config.json do not belong together: %s", j->source->dir, why.text);
-}
-
 static pillion_status lay_out(job *j, const char *path, bool named, pillion_error *err) {
     pillion_status st = pil_safetensors_writer_create(&j->writer, path, err);
     if (!st) st = put_metadata(j, named, err);
     if (!st) st = declare_all(j, err);
-    if (!st) st = pil_safetensors_writer_layout(j->writer, err);
-    if (st) return st;
-    pil_safetensors *file;
-    pil_network *network;
-    st = open_draft(j, &file, &network, err); /* all shapes, before a weight is copied */
-    pil_network_destroy(network);
-    pil_safetensors_close(file);
-    return st;
+    return st ? st : pil_safetensors_writer_layout(j->writer, err);
 }
 
 /* ── Data ───────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -335,7 +335,7 @@ static pillion_status copy_plain(job *j, const item *x, float *out, pillion_erro
         const pil_tensor *t = x->parts[i];
         for (uint64_t at = 0; at < t->count;) {
             size_t n = t->count - at < COPY_ELEMENTS ? (size_t)(t->count - at) : COPY_ELEMENTS;
-            pillion_status st = pil_tensor_read_f32(t, at, n, out, err);
+            pillion_status st = pil_checkpoint_read_f32(x->from, t, at, n, out, err);
             if (st) return st;
             at += n;
             out += n;
@@ -354,7 +354,8 @@ static pillion_status read_rows(const item *x, uint64_t first, uint64_t n, float
             continue;
         }
         uint64_t take = t->dims[0] - first < n ? t->dims[0] - first : n;
-        pillion_status st = pil_tensor_read_f32(t, first * x->columns, (size_t)(take * x->columns), out, err);
+        pillion_status st =
+            pil_checkpoint_read_f32(x->from, t, first * x->columns, (size_t)(take * x->columns), out, err);
         if (st) return st;
         out += take * x->columns;
         n -= take;
@@ -401,6 +402,20 @@ static pillion_status check_room(const job *j, const pil_tokenizer *t, pillion_e
                        j->source->config.max_tokens, pil_tokenizer_n_special(t));
 }
 
+/* Opens the file in the making. */
+static pillion_status open_draft(const job *j, pil_safetensors **file, pil_network **network, pillion_error *err) {
+    size_t n;
+    const void *bytes = pil_safetensors_writer_bytes(j->writer, &n, NULL);
+    pillion_error why = {0};
+    *network = NULL;
+    pillion_status st = pil_safetensors_open_memory(file, bytes, n, &why);
+    if (!st) st = pil_network_create(network, &j->source->config, *file, &why);
+    if (!st) return PILLION_OK;
+    pil_safetensors_close(*file);
+    *file = NULL;
+    return pil_err_set(err, st, "%s: weights and config.json do not belong together: %s", j->source->dir, why.text);
+}
+
 static pillion_status add_canary(job *j, pillion_error *err) {
     pil_safetensors *file;
     pil_network *network;
@@ -426,7 +441,6 @@ static pillion_status add_digests(job *j, pillion_error *err) {
     char data[PIL_SHA256_HEX], tables[PIL_CHECKSUM_HEX];
     pil_safetensors *file;
     pil_sha256_of(bytes + header, n - header, data);
-    if (!*data) return no_memory(j, err);
     pil_safetensors_writer_patch(j->writer, PIL_META_DATA, data); /* first: the checksum of the header covers it */
     pillion_status st = pil_safetensors_open_memory(&file, bytes, n, err);
     if (!st) st = pil_compiled_tables(file, tables, err);

@@ -2,13 +2,14 @@
 #ifndef PIL_COMPILE_COMPILE_H
 #define PIL_COMPILE_COMPILE_H
 
+#include "base/limits.h"
 #include "engine/engine.h"
 #include "pillion/pillion.h"
 #include "token/token.h"
 
 /* ── The source: what a Hugging Face directory says about its model ─────────────────────────────────────────── */
 
-#define PIL_SOURCE_FILES_MAX 64
+#define PIL_SOURCE_FILES_MAX (PIL_LIMIT_SHARDS + 64) /* all shards, and what else a directory has */
 #define PIL_SOURCE_NAME_BYTES 256
 #define PIL_STAMP_BYTES 64
 

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/limits.h"
 #include "base/sha256.h"
 #include "compile/checksum.h"
 #include "compile/compile_int.h"
@@ -62,7 +63,7 @@ static pillion_status read_config(pil_compiled *c, pillion_error *err) {
     const char *text = pil_safetensors_metadata(c->file, PIL_META_CONFIG);
     if (!text) return pil_err_set(err, PILLION_E_FORMAT, "no configuration");
     pil_json *json;
-    pillion_status st = pil_json_parse(&json, text, strlen(text), NULL, err);
+    pillion_status st = pil_json_parse_limited(&json, text, strlen(text), PIL_LIMIT_CONFIG_VALUES, NULL, err);
     if (!st) st = pil_config_from_json(&c->config, json, err);
     pil_json_free(json);
     return st;
@@ -143,7 +144,8 @@ static pillion_status check_file(const char *dir, const pil_json *entry, pillion
 pillion_status pil_compiled_fresh(const pil_compiled *c, const char *dir, pillion_error *err) {
     const char *text = pil_safetensors_metadata(c->file, PIL_META_FILES);
     pil_json *files = NULL;
-    if (!text || pil_json_parse(&files, text, strlen(text), NULL, NULL) || pil_json_count(files) == 0) {
+    if (!text || pil_json_parse_limited(&files, text, strlen(text), PIL_LIMIT_CONFIG_VALUES, NULL, NULL) ||
+        pil_json_count(files) == 0) {
         pil_json_free(files);
         return pil_err_set(err, PILLION_E_STALE, "%s: the compiled file does not say what it was made from", dir);
     }

@@ -75,7 +75,7 @@ pillion_status pil_source_load(pil_json **out, pil_source *s, const char *folder
     if (!st) st = pil_source_path(path, sizeof path, s, folder, name, err);
     if (st) return st;
     if (!required && !pil_file_exists(path)) return PILLION_OK;
-    return pil_json_load(out, path, PIL_LIMIT_JSON_FILE, err);
+    return pil_json_load(out, path, PIL_LIMIT_CONFIG_FILE, PIL_LIMIT_CONFIG_VALUES, err);
 }
 
 pillion_status pil_source_put_files(const pil_source *s, pil_buf *out) {

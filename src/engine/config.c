@@ -54,6 +54,22 @@ uint32_t pil_config_dim(const pil_config *c) {
     return c->n_dense ? c->dense[c->n_dense - 1].n_out : pil_config_pooled_dim(c);
 }
 
+void pil_config_shape(const pil_config *c, pil_shape shape, uint64_t dims[2]) {
+    const uint32_t sizes[][2] = {
+        [PIL_SHAPE_HIDDEN] = {c->hidden, 0},
+        [PIL_SHAPE_FFN] = {c->ffn, 0},
+        [PIL_SHAPE_WORDS] = {c->vocab, c->hidden},
+        [PIL_SHAPE_POSITIONS] = {c->positions, c->hidden},
+        [PIL_SHAPE_TYPES] = {c->types, c->hidden},
+        [PIL_SHAPE_BUCKETS] = {32, c->heads},
+        [PIL_SHAPE_SQUARE] = {c->hidden, c->hidden},
+        [PIL_SHAPE_UP] = {c->ffn, c->hidden},
+        [PIL_SHAPE_DOWN] = {c->hidden, c->ffn},
+    };
+    dims[0] = sizes[shape][0];
+    dims[1] = sizes[shape][1];
+}
+
 static pillion_status check_range(const char *field, uint32_t v, uint32_t min, uint32_t max, pillion_error *err) {
     if (v >= min && v <= max) return PILLION_OK;
     return pil_err_set(err, PILLION_E_FORMAT, "%s is %u, must be %u to %u", field, v, min, max);

@@ -98,13 +98,28 @@ void pil_config_pooling_name(uint32_t pooling, char *out, size_t out_bytes);
 
 /* ── Families ───────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* The shapes that tensors of a checkpoint have; how large they are is in the configuration. */
+typedef enum pil_shape {
+    PIL_SHAPE_HIDDEN,    /* [hidden] */
+    PIL_SHAPE_FFN,       /* [ffn] */
+    PIL_SHAPE_WORDS,     /* [vocab, hidden] */
+    PIL_SHAPE_POSITIONS, /* [positions, hidden] */
+    PIL_SHAPE_TYPES,     /* [types, hidden] */
+    PIL_SHAPE_BUCKETS,   /* [32, heads] */
+    PIL_SHAPE_SQUARE,    /* [hidden, hidden], a matrix for gemm: packed in the compiled file, as the two below */
+    PIL_SHAPE_UP,        /* [ffn, hidden] */
+    PIL_SHAPE_DOWN,      /* [hidden, ffn] */
+} pil_shape;
+static inline bool pil_shape_is_packed(pil_shape s) { return s >= PIL_SHAPE_SQUARE; }
+/* Rows and columns; no columns (0) for a vector. */
+void pil_config_shape(const pil_config *c, pil_shape shape, uint64_t dims[2]);
+
 /* How one canonical tensor is found in a checkpoint. "%u" in either name is the layer number. Rows of up to three
  * sources are put one after the other (q, k, v). */
 typedef struct pil_tensor_rule {
     const char *canonical; /* "layer.%u.qkv.weight" */
     const char *sources[3];
-    bool packed;   /* a matrix for gemm */
-    bool optional; /* left out when the checkpoint lacks it (and the configuration allows) */
+    pil_shape shape; /* of each source */
 } pil_tensor_rule;
 
 /* One architecture: data and one short function. A new family is one file with one of these, named in families[]. */

@@ -101,14 +101,4 @@ static inline size_t pil_pack_f32_count(size_t n, size_t k) {
     return (n + PIL_TILE_N - 1) / PIL_TILE_N * PIL_TILE_N * k;
 }
 
-/* IEEE binary16 and bfloat16 to f32, exact. */
-float pil_f16_to_f32(uint16_t h);
-static inline float pil_bf16_to_f32(uint16_t b) {
-    union {
-        uint32_t u;
-        float f;
-    } v = {.u = (uint32_t)b << 16};
-    return v.f;
-}
-
 #endif

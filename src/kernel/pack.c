@@ -1,4 +1,4 @@
-/* pack.c - weights into the order that the products read, and the two 16-bit float formats.
+/* pack.c - weights into the order that the products read.
  *
  * Packing runs when a model is compiled, once, so it is plain C for every machine.
  * Tests: tests/kernel/checkasm.c. */
@@ -16,21 +16,4 @@ void pil_pack_f32(float *out, const float *w, size_t n, size_t k) {
             for (size_t x = 0; x < k; x++) o[x * PIL_TILE_N + c] = row[x];
         }
     }
-}
-
-float pil_f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, fraction = h & 0x3ffu;
-    union {
-        uint32_t u;
-        float f;
-    } v;
-    if (exponent == 31) {
-        v.u = sign | 0x7f800000u | fraction << 13;
-    } else if (exponent) {
-        v.u = sign | (exponent + 112) << 23 | fraction << 13;
-    } else { /* zero or subnormal: fraction * 2^-24 is exact in f32 */
-        v.f = (float)fraction * 0x1p-24f;
-        v.u |= sign;
-    }
-    return v.f;
 }

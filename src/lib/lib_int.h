@@ -34,7 +34,7 @@ struct pillion_session {
 };
 
 /* Tokens run at once when nobody asks for another number: enough rows for the kernels to reach their speed while the
- * activations stay in the outer caches. Measured: see docs/architecture.md. */
+ * activations stay in the outer caches. */
 #define PIL_BATCH_TOKENS 256
 
 size_t pil_lib_batch_tokens(const pil_config *c, uint32_t asked);

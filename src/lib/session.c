@@ -129,8 +129,10 @@ static pillion_status take_ids(const run *r, const pillion_input *in, pil_tokens
     return PILLION_OK;
 }
 
-static pillion_status check_ids(const run *r, const pil_tokens *tokens) {
-    if (tokens->n == 0) return PILLION_E_ARG;
+/* No ids are the caller's mistake. A text without a token is no mistake, where the tokenizer adds no special ones; but
+ * the mean of nothing is no vector. */
+static pillion_status check_ids(const run *r, const pillion_input *in, const pil_tokens *tokens) {
+    if (tokens->n == 0) return in->text ? PILLION_E_NUMERIC : PILLION_E_ARG;
     for (size_t i = 0; i < tokens->n; i++)
         if (tokens->ids[i] < 0 || (uint32_t)tokens->ids[i] >= r->s->model->compiled.config.vocab) return PILLION_E_ARG;
     return PILLION_OK;
@@ -161,7 +163,7 @@ static void encode_input(size_t i, unsigned thread, void *ud) {
         return;
     }
     pillion_status st = r->in[i].text ? encode_text(r, lane, &r->in[i], &tokens) : take_ids(r, &r->in[i], &tokens);
-    if (!st && r->op != PILLION_OP_TOKENIZE) st = check_ids(r, &tokens);
+    if (!st && r->op != PILLION_OP_TOKENIZE) st = check_ids(r, &r->in[i], &tokens);
     if (!st && r->opt.truncate == PILLION_TRUNCATE_ERROR && tokens.n_all > tokens.n) st = PILLION_E_TOO_LONG;
     item->error_offset = tokens.error_offset;
     item->n_tokens = (uint32_t)tokens.n;
@@ -314,6 +316,7 @@ static pillion_status run_decode(run *r) {
                                                                  r->in[i].n_ids, r->opt.skip_special, out, NULL)
                                           : PILLION_E_ARG;
         if (out->failed) return out->failed;
+        if (r->items[i].status == PILLION_E_NOMEM) return PILLION_E_NOMEM;
         if (pil_watch_cancelled(&r->watch)) return PILLION_E_CANCELLED;
         pil_watch_beat(&r->watch);
         pil_buf_putc(out, '\0');

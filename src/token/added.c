@@ -5,7 +5,9 @@
  * Quirks kept: a match refused by single_word is skipped as a whole. The search goes on behind the match itself, not
  *             behind the white space that rstrip swallowed, so that another added token may be found inside that space.
  *             A token whose own place was swallowed before is dropped.
- * Invariant:  linear: a match attempt costs at most PIL_LIMIT_ADDED_TOKEN_BYTES, white space is scanned once each way.
+ * Invariants: (1) linear: a match attempt costs at most PIL_LIMIT_ADDED_TOKEN_BYTES, white space is scanned once each
+ *             way. (2) a match is the text of its token, byte for byte. The tries are not scanned when a blob is
+ *             opened, but those texts are, and they are UTF-8: so every gap begins and ends between two characters.
  * Tests:      tests/token/test_added.c. */
 #include <string.h>
 
@@ -25,7 +27,7 @@ static bool has_prop(const char *p, uint32_t prop) {
     return pil_unicode_props(c) & prop;
 }
 
-/* The longest added token at s; NULL if none. */
+/* The longest added token at s; NULL if none. What a trie says is only believed when the token's text agrees. */
 static const pil_tok_added *longest(const pil_tokenizer *t, const pil_trie *trie, const char *s, size_t n,
                                     size_t *bytes) {
     const pil_tok_added *best = NULL;
@@ -35,7 +37,9 @@ static const pil_tok_added *longest(const pil_tokenizer *t, const pil_trie *trie
         int32_t value;
         if (s[i] == 0 || !pil_trie_step(trie, &at, (uint8_t)s[i], &value)) break;
         if (value < 0 || (size_t)value >= t->n_added) continue;
-        best = &t->added[value];
+        const pil_tok_added *a = &t->added[value];
+        if (a->text.bytes != i + 1 || memcmp(pil_tok_text(t, a->text), s, i + 1)) continue;
+        best = a;
         *bytes = i + 1;
     }
     return best;

@@ -89,7 +89,7 @@ pillion_status pil_tokenizer_compile(pil_buf *out, const char *json, size_t json
     pil_json *root;
     size_t offset = 0;
     pillion_error why = {0};
-    pillion_status st = pil_json_parse(&root, json, json_bytes, &offset, &why);
+    pillion_status st = pil_json_parse_limited(&root, json, json_bytes, PIL_LIMIT_TOKENIZER_VALUES, &offset, &why);
     if (st == PILLION_E_FORMAT) return pil_err_set(err, st, "%s at byte %zu", why.text, offset);
     if (st) return pil_err_set(err, st, "%s", why.text);
     pil_tok_compiler c = {.root = root, .json = json, .json_bytes = json_bytes, .err = err};

@@ -49,6 +49,9 @@ static pillion_status build_trie(pil_tok_compiler *c) {
         const pil_tok_entry *e = &c->entries[id];
         if (!e->s || e->n == 0) continue;
         if (memchr(e->s, 0, e->n)) st = pil_compile_unsupported(c, "a token with U+0000 in it", NULL);
+        else if (e->n > PIL_LIMIT_TOKEN_BYTES)
+            st = pil_err_set(c->err, PILLION_E_UNSUPPORTED, "token %u has %zu bytes; at most %d are supported", id,
+                             e->n, PIL_LIMIT_TOKEN_BYTES);
         keys[n] = (pil_trie_key){.s = e->s, .n = (uint32_t)e->n, .value = id};
         n++;
     }

@@ -2,8 +2,8 @@
  *
  * Invariants: (1) what open() checked is trusted later: header, sections, configuration, steps, template, added tokens,
  *             all of the order of a kilobyte, and the text of the character map. (2) The large arrays are not scanned:
- *             trie walks check each index (trie.h), ids out of tries are compared with vocab, spellings are checked
- *             when they are asked for.
+ *             trie walks check each index (trie.h), ids out of tries are compared with vocab, an added token that a
+ *             trie finds is compared with its text (added.c), spellings are checked when they are asked for.
  * Not here:   making blobs (compile.c), using them (encode.c, decode.c). Tests: tests/token/test_blob.c. */
 #include <stdlib.h>
 #include <string.h>

@@ -6,10 +6,11 @@
  *             character that is no token by itself may be unknown, at unk_score; neighbouring unknowns are one token,
  *             which byte_fallback spells in bytes. Every entry of the vocabulary can match, special ones too.
  * Invariants: (1) the node at every character boundary is reached, for one character always leads to the next. (2)
- *             time is linear in the piece times the longest token.
+ *             time is linear in the piece: a token ends after PIL_LIMIT_TOKEN_BYTES, whatever a blob's trie says.
  * Tests:      tests/token/test_unigram.c. */
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "token/word_cache.h"
 
 #define NOT_REACHED UINT32_MAX
@@ -48,10 +49,11 @@ static void forward(const pil_tokenizer *t, pil_token_scratch *s, const char *pi
     size_t look_at = PIL_TOK_LOOK_BYTES;
     for (size_t start = 0; start < n;) {
         size_t step = char_bytes(piece[start]);
+        size_t end = n - start > PIL_LIMIT_TOKEN_BYTES ? start + PIL_LIMIT_TOKEN_BYTES : n;
         double so_far = nodes[start].score;
         bool has_single = false;
         uint32_t at = root;
-        for (size_t i = start; i < n; i++) {
+        for (size_t i = start; i < end; i++) {
             int32_t id;
             if (!pil_trie_step(&trie, &at, (uint8_t)piece[i], &id)) break;
             if (id < 0 || (uint32_t)id >= t->config.vocab) continue;

@@ -4,6 +4,7 @@
  * Rules:      pieces behind the first carry the continuation prefix ("##"); a word of more than word_chars_max code
  *             points, or with a rest that no piece fits, becomes one unknown token.
  * Tests:      tests/token/test_wordpiece.c. */
+#include "base/limits.h"
 #include "token/word_cache.h"
 
 static size_t count_chars(const char *s, size_t n) {
@@ -16,6 +17,7 @@ static size_t count_chars(const char *s, size_t n) {
 static size_t longest(const pil_tokenizer *t, uint32_t at, const char *s, size_t n, int32_t *id) {
     const pil_trie trie = t->trie;
     size_t best = 0;
+    if (n > PIL_LIMIT_TOKEN_BYTES) n = PIL_LIMIT_TOKEN_BYTES; /* whatever a blob's trie says: time stays linear */
     for (size_t i = 0; i < n; i++) {
         int32_t value;
         if (!pil_trie_step(&trie, &at, (uint8_t)s[i], &value)) break;

@@ -1,8 +1,8 @@
 /* checkpoint.c - the weights of a Hugging Face directory, in one file or in shards, as one set of named tensors.
  *
  * Flow:       model.safetensors? -> that file alone. Else model.safetensors.index.json -> open_shards() opens each
- *             file that weight_map names once -> index_tensors() sorts all tensors by name -> check_map() proves the
- *             map.
+ *             file that weight_map names once, in the order of their names -> index_tensors() sorts all tensors by name
+ *             -> check_map() proves the map.
  * Invariants: a tensor name is in one file only; every name of weight_map is in the file it names.
  * Source:     the layout of `save_pretrained` in the transformers library: {"metadata":…,"weight_map":{tensor:
  *             file}}.
@@ -23,6 +23,7 @@
 
 #define SINGLE_FILE "model.safetensors"
 #define INDEX_FILE "model.safetensors.index.json"
+#define PIECE_BYTES (256 * PIL_KIB) /* of a file at once, between it and the floats */
 
 typedef struct entry {
     const pil_tensor *tensor;
@@ -30,24 +31,37 @@ typedef struct entry {
 } entry;
 
 struct pil_checkpoint {
-    char **paths; /* [n_files]; the index, when there is one, comes last */
-    pil_safetensors **shards; /* [n_files], NULL for the index */
-    size_t n_files, cap_files;
+    char **paths; /* [n_files] */
+    pil_safetensors **shards; /* [n_files], headers alone */
+    pil_file_stamp *stamps; /* [n_files], of what the headers were read from */
+    size_t n_files;
     entry *in_order, *by_name; /* [count] */
     size_t count;
+    pil_file_reader reader; /* of the file that was read last: there may be more files than descriptors */
+    size_t reader_file;     /* its index, when it is open */
+    unsigned char *piece;   /* [PIECE_BYTES] */
+    pil_checkpoint_note_fn note; /* while it is being opened */
+    void *note_ud;
 };
 
 static pillion_status no_memory(const char *dir, pillion_error *err) {
     return pil_err_set(err, PILLION_E_NOMEM, "%s: out of memory", dir);
 }
 
-/* Adds the file `name` of dir and, unless it is the index, opens it. */
-static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *name, bool open, pillion_error *err) {
-    if (c->n_files == c->cap_files) return no_memory(dir, err);
-    char path[PATH_MAX];
-    pillion_status st = pil_file_join(path, sizeof path, dir, name, err);
-    if (!st && open) st = pil_safetensors_open(&c->shards[c->n_files], path, err);
+/* The path of the file `name` of dir, which whoever asked for it hears of first. */
+static pillion_status path_of(const pil_checkpoint *c, char path[PATH_MAX], const char *dir, const char *name,
+                              pillion_error *err) {
+    pillion_status st = c->note ? c->note(c->note_ud, name, err) : PILLION_OK;
+    return st ? st : pil_file_join(path, PATH_MAX, dir, name, err);
+}
+
+static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *path, pillion_error *err) {
+    pil_file_reader reader;
+    pillion_status st = pil_file_reader_open(&reader, path, err);
+    if (!st) st = pil_safetensors_open_header(&c->shards[c->n_files], &reader, path, err);
+    pil_file_reader_close(&reader);
     if (st) return st;
+    c->stamps[c->n_files] = reader.stamp;
     c->paths[c->n_files] = strdup(path);
     if (!c->paths[c->n_files]) {
         pil_safetensors_close(c->shards[c->n_files]);
@@ -60,34 +74,52 @@ static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *n
 static pillion_status reserve_files(pil_checkpoint *c, size_t n, const char *dir, pillion_error *err) {
     c->paths = calloc(n, sizeof *c->paths);
     c->shards = calloc(n, sizeof(pil_safetensors *));
-    c->cap_files = n;
-    return c->paths && c->shards ? PILLION_OK : no_memory(dir, err);
+    c->stamps = calloc(n, sizeof *c->stamps);
+    c->piece = malloc(PIECE_BYTES);
+    return c->paths && c->shards && c->stamps && c->piece ? PILLION_OK : no_memory(dir, err);
 }
 
-/* Index of the shard called name, or n_files. */
-static size_t find_file(const pil_checkpoint *c, const char *name) {
-    for (size_t i = 0; i < c->n_files; i++) {
-        assert(c->paths[i]); /* add_file() counts a file when it has its path */
-        const char *slash = strrchr(c->paths[i], '/');
-        if (strcmp(slash ? slash + 1 : c->paths[i], name) == 0) return i;
-    }
-    return c->n_files;
-}
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
-static pillion_status open_shards(pil_checkpoint *c, const char *dir, const pil_json *map, pillion_error *err) {
-    if (pil_json_typeof(map) != PIL_JSON_OBJECT || pil_json_count(map) == 0)
-        return pil_err_set(err, PILLION_E_FORMAT, "%s/" INDEX_FILE ": no \"weight_map\" with tensors", dir);
-    pillion_status st = reserve_files(c, PIL_LIMIT_SHARDS + 1, dir, err);
-    for (void *it = pil_json_first(map); it && !st; it = pil_json_next(map, it)) {
+/* The files that the map names, sorted, each once, in names [pil_json_count(map)]. Their number is at most that of the
+ * entries, which is bounded first: what an index says of itself decides how long all of this takes. */
+static pillion_status collect_names(const char **names, size_t *n, const char *dir, const pil_json *map,
+                                    pillion_error *err) {
+    size_t all = 0;
+    for (void *it = pil_json_first(map); it; it = pil_json_next(map, it)) {
         const char *name = pil_json_string_or(pil_json_value(it), "");
         if (!*name || strchr(name, '/') || strcmp(name, "..") == 0)
             return pil_err_set(err, PILLION_E_FORMAT,
                                "%s/" INDEX_FILE ": weight_map: \"%.60s\" is not a plain file name", dir, name);
-        if (find_file(c, name) < c->n_files) continue;
-        if (c->n_files == PIL_LIMIT_SHARDS)
-            return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": more than %d files", dir, PIL_LIMIT_SHARDS);
-        st = add_file(c, dir, name, true, err);
+        names[all++] = name;
     }
+    qsort(names, all, sizeof *names, by_text);
+    *n = 0;
+    for (size_t i = 0; i < all; i++)
+        if (*n == 0 || strcmp(names[*n - 1], names[i]) != 0) names[(*n)++] = names[i];
+    if (*n > PIL_LIMIT_SHARDS)
+        return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": %zu files, the limit is %d", dir, *n,
+                           PIL_LIMIT_SHARDS);
+    return PILLION_OK;
+}
+
+static pillion_status open_shards(pil_checkpoint *c, const char *dir, const pil_json *map, pillion_error *err) {
+    size_t n = pil_json_count(map);
+    if (pil_json_typeof(map) != PIL_JSON_OBJECT || n == 0)
+        return pil_err_set(err, PILLION_E_FORMAT, "%s/" INDEX_FILE ": no \"weight_map\" with tensors", dir);
+    if (n > PIL_LIMIT_TENSORS)
+        return pil_err_set(err, PILLION_E_LIMIT, "%s/" INDEX_FILE ": %zu tensors, the limit is %d", dir, n,
+                           PIL_LIMIT_TENSORS);
+    const char **names = malloc(n * sizeof *names);
+    if (!names) return no_memory(dir, err);
+    pillion_status st = collect_names(names, &n, dir, map, err);
+    if (!st) st = reserve_files(c, n, dir, err);
+    for (size_t i = 0; i < n && !st; i++) {
+        char path[PATH_MAX];
+        st = path_of(c, path, dir, names[i], err);
+        if (!st) st = add_file(c, dir, path, err);
+    }
+    free(names);
     return st;
 }
 
@@ -128,7 +160,7 @@ static pillion_status check_map(const pil_checkpoint *c, const char *dir, const 
     for (void *it = pil_json_first(map); it; it = pil_json_next(map, it)) {
         const char *name = pil_json_key(it, NULL), *file = pil_json_string_or(pil_json_value(it), "");
         const entry *e = find_entry(c, name);
-        if (!e || e->file != find_file(c, file))
+        if (!e || strcmp(strrchr(c->paths[e->file], '/') + 1, file) != 0)
             return pil_err_set(err, PILLION_E_FORMAT,
                                "%s: tensor \"%.60s\" is not in %.60s, where the index says it is", dir, name, file);
     }
@@ -137,12 +169,11 @@ static pillion_status check_map(const pil_checkpoint *c, const char *dir, const 
 
 static pillion_status open_sharded(pil_checkpoint *c, const char *dir, const char *index_path, pillion_error *err) {
     pil_json *index;
-    pillion_status st = pil_json_load(&index, index_path, PIL_LIMIT_SAFETENSORS_HEADER, err);
+    pillion_status st = pil_json_load(&index, index_path, PIL_LIMIT_INDEX_FILE, PIL_LIMIT_INDEX_VALUES, err);
     const pil_json *map = pil_json_get(index, "weight_map");
     if (!st) st = open_shards(c, dir, map, err);
     if (!st) st = index_tensors(c, dir, err);
     if (!st) st = check_map(c, dir, map, err);
-    if (!st) st = add_file(c, dir, INDEX_FILE, false, err);
     pil_json_free(index);
     return st;
 }
@@ -163,23 +194,27 @@ static pillion_status nothing_there(const char *dir, pillion_error *err) {
 
 static pillion_status open_files(pil_checkpoint *c, const char *dir, pillion_error *err) {
     char path[PATH_MAX];
-    pillion_status st = pil_file_join(path, sizeof path, dir, SINGLE_FILE, err);
+    pillion_status st = path_of(c, path, dir, SINGLE_FILE, err);
     if (st) return st;
     if (pil_file_exists(path)) {
         st = reserve_files(c, 1, dir, err);
-        if (!st) st = add_file(c, dir, SINGLE_FILE, true, err);
+        if (!st) st = add_file(c, dir, path, err);
         if (!st) st = index_tensors(c, dir, err);
         return st;
     }
-    st = pil_file_join(path, sizeof path, dir, INDEX_FILE, err);
+    st = path_of(c, path, dir, INDEX_FILE, err);
     if (st) return st;
     return pil_file_exists(path) ? open_sharded(c, dir, path, err) : nothing_there(dir, err);
 }
 
-pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pillion_error *err) {
+pillion_status pil_checkpoint_open(pil_checkpoint **out, const char *dir, pil_checkpoint_note_fn note, void *note_ud,
+                                   pillion_error *err) {
     *out = NULL;
     pil_checkpoint *c = calloc(1, sizeof *c);
     if (!c) return no_memory(dir, err);
+    c->reader.fd = -1;
+    c->note = note;
+    c->note_ud = note_ud;
     pillion_status st = open_files(c, dir, err);
     if (st) pil_checkpoint_close(c);
     else *out = c;
@@ -192,16 +227,15 @@ void pil_checkpoint_close(pil_checkpoint *c) {
         pil_safetensors_close(c->shards[i]);
         free(c->paths[i]);
     }
+    pil_file_reader_close(&c->reader);
     free(c->paths);
     free(c->shards);
+    free(c->stamps);
+    free(c->piece);
     free(c->in_order);
     free(c->by_name);
     free(c);
 }
-
-size_t pil_checkpoint_files(const pil_checkpoint *c) { return c->n_files; }
-
-const char *pil_checkpoint_file(const pil_checkpoint *c, size_t i) { return c->paths[i]; }
 
 size_t pil_checkpoint_count(const pil_checkpoint *c) { return c->count; }
 
@@ -210,4 +244,35 @@ const pil_tensor *pil_checkpoint_at(const pil_checkpoint *c, size_t i) { return 
 const pil_tensor *pil_checkpoint_find(const pil_checkpoint *c, const char *name) {
     const entry *e = find_entry(c, name);
     return e ? e->tensor : NULL;
+}
+
+/* Makes reader that of one file, if it still is the file whose header was read. */
+static pillion_status use_file(pil_checkpoint *c, size_t file, pillion_error *err) {
+    if (c->reader.fd >= 0 && c->reader_file == file) return PILLION_OK;
+    pil_file_reader_close(&c->reader);
+    pillion_status st = pil_file_reader_open(&c->reader, c->paths[file], err);
+    const pil_file_stamp *now = &c->reader.stamp, *then = &c->stamps[file];
+    c->reader_file = file;
+    if (st || (now->bytes == then->bytes && now->mtime_ns == then->mtime_ns && now->inode == then->inode)) return st;
+    pil_file_reader_close(&c->reader);
+    return pil_err_set(err, PILLION_E_STALE, "%s: changed while it was read", c->paths[file]);
+}
+
+pillion_status pil_checkpoint_read_f32(pil_checkpoint *c, const pil_tensor *t, uint64_t first, size_t count, float *out,
+                                       pillion_error *err) {
+    const entry *e = find_entry(c, t->name);
+    assert(e && e->tensor == t && first <= t->count && count <= t->count - first);
+    size_t size = pil_dtype_bytes(t->dtype);
+    pillion_status st = use_file(c, e->file, err);
+    while (!st && count > 0) {
+        size_t n = size ? PIECE_BYTES / size : count;
+        if (n > count) n = count;
+        const pil_tensor piece = {.name = t->name, .dtype = t->dtype, .data = c->piece, .count = n};
+        st = pil_file_reader_read(&c->reader, c->paths[e->file], t->offset + first * size, c->piece, n * size, err);
+        if (!st) st = pil_tensor_read_f32(&piece, 0, n, out, err);
+        first += n;
+        out += n;
+        count -= n;
+    }
+    return st;
 }

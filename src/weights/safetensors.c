@@ -3,11 +3,11 @@
  * File:       u64 n (little-endian) | n bytes of JSON
  *             {"__metadata__":{…},"name":{"dtype","shape","data_offsets"},…}, maybe ended by spaces | data. Offsets
  *             count from the end of the JSON.
- * Flow:       find_header() -> parse the JSON -> read_entries() -> check_layout() sorts by offset and walks ->
+ * Flow:       read_length() -> read_json() -> read_entries() -> check_layout() sorts by offset and walks ->
  *             index.
  * Invariants: once open, (1) tensors[i] begins where tensors[i-1] ends, the first at 0, the last ends with the file;
  *             (2) bytes == product of dims * element size, computed without overflow; (3) names are unique. So every
- *             tensor lies inside the map and none overlaps another.
+ *             tensor lies inside the file and none overlaps another.
  * Memory:     names and metadata are borrowed from the JSON tree, which lives until close.
  * Source:     the checks are those of the reference reader (safetensors crate, `SafeTensors::read_metadata`).
  * Not here:   element types and conversion (tensor.c), writing (safetensors_writer.c).
@@ -27,8 +27,8 @@
 #define LENGTH_BYTES ((size_t)8)
 
 struct pil_safetensors {
-    pil_file_map map; /* empty when the memory is the caller's */
-    const unsigned char *bytes;
+    pil_file_map map; /* empty when the memory is the caller's, or only the header was read */
+    const unsigned char *bytes; /* [n]; NULL when only the header was read */
     size_t n, data_offset;
     pil_json *header;
     const pil_json *metadata;
@@ -65,25 +65,30 @@ static bool read_size(uint64_t *out, const pil_json *v) {
     return i >= 0;
 }
 
-static pillion_status find_header(pil_safetensors *s, pillion_error *err) {
-    pil_cursor c = pil_cursor_over(s->bytes, s->n);
+/* How long the header is, from the first bytes of the file: as many as LENGTH_BYTES, if it has so many. Sets
+ * data_offset. */
+static pillion_status read_length(pil_safetensors *s, const void *first, pillion_error *err) {
+    pil_cursor c = pil_cursor_over(first, s->n < LENGTH_BYTES ? s->n : LENGTH_BYTES);
     uint64_t length = pil_cursor_u64(&c);
     if (c.failed) return pil_err_set(err, PILLION_E_FORMAT, "%zu bytes are too few for a safetensors file", s->n);
     if (length > PIL_LIMIT_SAFETENSORS_HEADER)
         return pil_err_set(err, PILLION_E_FORMAT,
                            "not a safetensors file: its header would have %llu bytes, the limit is %u",
                            (unsigned long long)length, PIL_LIMIT_SAFETENSORS_HEADER);
-    const char *text = pil_cursor_take(&c, (size_t)length);
-    if (!text)
+    if (length > s->n - LENGTH_BYTES)
         return pil_err_set(err, PILLION_E_FORMAT, "cut short: the header ends at byte %llu, the file has %zu",
                            (unsigned long long)length + LENGTH_BYTES, s->n);
+    s->data_offset = (size_t)length + LENGTH_BYTES;
+    return PILLION_OK;
+}
+
+/* text: what is between the length and data_offset. */
+static pillion_status read_json(pil_safetensors *s, const char *text, pillion_error *err) {
+    size_t length = s->data_offset - LENGTH_BYTES, offset = 0;
     if (length == 0 || text[0] != '{')
         return pil_err_set(err, PILLION_E_FORMAT, "not a safetensors file: no '{' at byte 8");
-    s->data_offset = c.at;
-    size_t offset = 0;
     pillion_error why = {0};
-    pillion_status st = pil_json_parse_limited(&s->header, text, (size_t)length, PIL_LIMIT_SAFETENSORS_VALUES, &offset,
-                                               &why);
+    pillion_status st = pil_json_parse_limited(&s->header, text, length, PIL_LIMIT_SAFETENSORS_VALUES, &offset, &why);
     if (st) return pil_err_set(err, st, "header, byte %zu: %s", offset + LENGTH_BYTES, why.text);
     return PILLION_OK;
 }
@@ -114,7 +119,8 @@ static pillion_status read_shape(pil_tensor *t, const pil_json *shape, pillion_e
     return PILLION_OK;
 }
 
-/* dtype, shape and data_offsets of one entry; data is set from the begin offset, which check_layout() then proves. */
+/* dtype, shape and data_offsets of one entry; where it lies is set from the begin offset, which check_layout() then
+ * proves. */
 static pillion_status read_entry(pil_tensor *t, const char *name, const pil_json *entry, const pil_safetensors *s,
                                  pillion_error *err) {
     *t = (pil_tensor){.name = name, .dtype = PIL_DTYPE_COUNT};
@@ -142,7 +148,8 @@ static pillion_status read_entry(pil_tensor *t, const char *name, const pil_json
                            "tensor \"%.80s\": shape and dtype need %llu bytes, data_offsets has %llu", name,
                            (unsigned long long)(size_bits / 8), (unsigned long long)(end - begin));
     t->bytes = (size_t)(end - begin);
-    t->data = s->bytes + s->data_offset + begin;
+    t->offset = s->data_offset + begin;
+    t->data = s->bytes ? s->bytes + t->offset : NULL;
     return PILLION_OK;
 }
 
@@ -170,7 +177,7 @@ static pillion_status read_entries(pil_safetensors *s, pillion_error *err) {
 /* Empty tensors may share an offset: they come before the one that has bytes there. */
 static int by_offset(const void *a, const void *b) {
     const pil_tensor *x = a, *y = b;
-    if (x->data != y->data) return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
     if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
     return strcmp(x->name, y->name);
 }
@@ -182,16 +189,16 @@ static int by_name(const void *a, const void *b) {
 
 static pillion_status check_layout(pil_safetensors *s, pillion_error *err) {
     qsort(s->tensors, s->count, sizeof *s->tensors, by_offset);
-    const unsigned char *at = s->bytes + s->data_offset;
+    uint64_t at = s->data_offset;
     for (size_t i = 0; i < s->count; i++) {
         const pil_tensor *t = &s->tensors[i];
-        if (t->data != at)
+        if (t->offset != at)
             return bad_tensor(err, t->name, "data overlaps or leaves a hole behind the tensor before it");
         at += t->bytes;
     }
-    if (at != s->bytes + s->n)
+    if (at != s->n)
         return pil_err_set(err, PILLION_E_FORMAT, "%zu bytes behind the last tensor belong to none",
-                           (size_t)(s->bytes + s->n - at));
+                           (size_t)(s->n - at));
     for (size_t i = 0; i < s->count; i++) s->by_name[i] = &s->tensors[i];
     qsort(s->by_name, s->count, sizeof *s->by_name, by_name);
     return PILLION_OK;
@@ -200,9 +207,38 @@ static pillion_status check_layout(pil_safetensors *s, pillion_error *err) {
 static pillion_status read_file(pil_safetensors *s, const void *bytes, size_t n, pillion_error *err) {
     s->bytes = bytes;
     s->n = n;
-    pillion_status st = find_header(s, err);
+    pillion_status st = read_length(s, bytes, err);
+    if (!st) st = read_json(s, (const char *)bytes + LENGTH_BYTES, err);
     if (!st) st = read_entries(s, err);
     if (!st) st = check_layout(s, err);
+    return st;
+}
+
+/* As read_file(), in pieces. */
+static pillion_status read_header(pil_safetensors *s, const pil_file_reader *r, const char *path, pillion_error *err) {
+    char first[LENGTH_BYTES], *text = NULL;
+    s->n = r->stamp.bytes;
+    pillion_error why = {0};
+    pillion_status st = s->n < LENGTH_BYTES ? PILLION_OK : pil_file_reader_read(r, path, 0, first, sizeof first, err);
+    if (!st) st = read_length(s, first, &why);
+    if (!st && !(text = malloc(s->data_offset))) st = pil_err_no_memory(&why);
+    if (!st) st = pil_file_reader_read(r, path, LENGTH_BYTES, text, s->data_offset - LENGTH_BYTES, err);
+    if (!st) st = read_json(s, text, &why);
+    free(text);
+    if (!st) st = read_entries(s, &why);
+    if (!st) st = check_layout(s, &why);
+    if (why.code) pil_err_set(err, st, "%s: %s", path, why.text);
+    return st;
+}
+
+pillion_status pil_safetensors_open_header(pil_safetensors **out, const pil_file_reader *r, const char *path,
+                                           pillion_error *err) {
+    *out = NULL;
+    pil_safetensors *s = calloc(1, sizeof *s);
+    if (!s) return pil_err_set(err, PILLION_E_NOMEM, "%s: out of memory", path);
+    pillion_status st = read_header(s, r, path, err);
+    if (st) pil_safetensors_close(s);
+    else *out = s;
     return st;
 }
 

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/file.h"
 #include "pillion/pillion.h"
 
 typedef enum pil_dtype {
@@ -33,13 +34,14 @@ typedef struct pil_tensor {
     pil_dtype dtype;
     uint32_t n_dims;
     uint64_t dims[PIL_TENSOR_DIMS];
-    const void *data; /* borrowed; not necessarily aligned in files that others wrote; never NULL */
+    const void *data; /* borrowed; not necessarily aligned in files of others; NULL if only the header was read */
+    uint64_t offset;  /* of data in the file */
     size_t bytes;
     uint64_t count; /* elements */
 } pil_tensor;
 
-/* Reads the elements [first, first + count), which must exist, of a F32, F16, BF16 or F64 tensor as f32 into out.
- * E_UNSUPPORTED for other types. */
+/* Reads the elements [first, first + count), which must exist and be in memory, of a F32, F16, BF16 or F64 tensor as
+ * f32 into out. E_UNSUPPORTED for other types. */
 pillion_status pil_tensor_read_f32(const pil_tensor *t, uint64_t first, size_t count, float *out, pillion_error *err);
 
 /* ── Reading ────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -52,6 +54,10 @@ typedef struct pil_safetensors pil_safetensors;
 pillion_status pil_safetensors_open(pil_safetensors **out, const char *path, pillion_error *err);
 /* The same over memory that stays the caller's until close. */
 pillion_status pil_safetensors_open_memory(pil_safetensors **out, const void *bytes, size_t n, pillion_error *err);
+/* Reads and checks the header alone, through a reader that may be closed afterwards: no tensor has data, and a file
+ * that becomes shorter is E_STALE instead of the end of the process. */
+pillion_status pil_safetensors_open_header(pil_safetensors **out, const pil_file_reader *r, const char *path,
+                                           pillion_error *err);
 void pil_safetensors_close(pil_safetensors *s); /* accepts NULL */
 
 size_t pil_safetensors_count(const pil_safetensors *s);

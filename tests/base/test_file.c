@@ -102,6 +102,27 @@ static void maps_show_the_file_and_empty_ones_nothing(void **state) {
     assert_int_equal(map.bytes, 0);
 }
 
+static void pieces_are_read_until_the_file_is_too_short(void **state) {
+    (void)state;
+    pil_file_reader r;
+    pil_file_stamp now;
+    char two[2] = "";
+    pillion_error err = {0};
+    assert_ok(pil_file_reader_open(&r, path, &err), err);
+    assert_ok(pil_file_stat(&now, path, &err), err);
+    assert_memory_equal(&r.stamp, &now, sizeof now);
+    assert_ok(pil_file_reader_read(&r, path, 1, two, 2, &err), err);
+    assert_memory_equal(two, "\0b", 2);
+    assert_ok(pil_file_reader_read(&r, path, 9, two, 0, &err), err);
+    assert_int_equal(pil_file_reader_read(&r, path, 3, two, 2, &err), PILLION_E_STALE);
+    assert_error(err, PILLION_E_STALE, "/f: became shorter while it was read");
+    pil_file_reader_close(&r);
+    pil_file_reader_close(&r);
+    err = (pillion_error){0};
+    assert_int_equal(pil_file_reader_open(&r, dir, &err), PILLION_E_IO);
+    assert_int_equal(r.fd, -1);
+}
+
 static void directories_are_made_with_their_parents_for_this_user_alone(void **state) {
     (void)state;
     char deep[PIL_TEST_PATH];
@@ -149,6 +170,7 @@ int main(void) {
         TEST(what_is_no_regular_file_is_refused_without_waiting),
         TEST(a_stamp_tells_size_time_and_inode),
         TEST(maps_show_the_file_and_empty_ones_nothing),
+        TEST(pieces_are_read_until_the_file_is_too_short),
         TEST(directories_are_made_with_their_parents_for_this_user_alone),
         TEST(existence_and_kind_are_told),
         TEST(joined_paths_have_one_slash_and_fit_or_fail),

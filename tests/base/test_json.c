@@ -2,8 +2,11 @@
 #include "support/test.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/json.h"
 
@@ -121,11 +124,55 @@ static void values_of_strangers_are_counted_before_they_are_built(void **state) 
     assert_non_null(strstr(err.text, "the limit is 8"));
 }
 
+/* Two pages of which one can be read at a time, so that each pass over them begins with a fault on the first. When the
+ * passes are as many as wanted, the text there becomes another one, as a file does that somebody writes to. */
+static struct changing {
+    char *pages;
+    size_t page_bytes;
+    int passes, change_at;
+} changing;
+
+static void turn_page(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)context;
+    struct changing *c = &changing;
+    bool first = (size_t)((char *)info->si_addr - c->pages) < c->page_bytes;
+    char *wanted = c->pages + (first ? 0 : c->page_bytes), *other = c->pages + (first ? c->page_bytes : 0);
+    mprotect(wanted, c->page_bytes, PROT_READ | PROT_WRITE);
+    mprotect(other, c->page_bytes, PROT_NONE);
+    if (first && ++c->passes == c->change_at) memset(c->pages, '[', c->page_bytes);
+}
+
+static void bytes_that_change_meanwhile_cannot_become_too_deep(void **state) {
+    (void)state;
+    struct changing *c = &changing;
+    c->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    struct sigaction turn = {.sa_sigaction = turn_page, .sa_flags = SA_SIGINFO}, kept;
+    assert_int_equal(sigaction(SIGSEGV, &turn, &kept), 0);
+    c->change_at = 0;
+    do {
+        size_t n = 2 * c->page_bytes, offset = n + 1;
+        c->change_at++;
+        c->passes = 0;
+        c->pages = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_true(c->pages != MAP_FAILED);
+        memset(c->pages, 'a', n);
+        c->pages[0] = '"'; /* a string without an end: every pass but the last goes to the end of it */
+        mprotect(c->pages, n, PROT_NONE);
+        pil_json *json;
+        assert_int_equal(pil_json_parse(&json, c->pages, n, &offset, NULL), PILLION_E_FORMAT);
+        assert_true(offset <= n);
+        munmap(c->pages, n);
+    } while (c->passes >= c->change_at); /* until there is no such pass */
+    assert_true(c->change_at > 4);
+    sigaction(SIGSEGV, &kept, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(errors_are_told_where_they_begin),
         cmocka_unit_test(duplicate_keys_and_lone_surrogates_have_an_offset),
         cmocka_unit_test(a_raw_nul_is_refused_wherever_it_stands),
+        cmocka_unit_test(bytes_that_change_meanwhile_cannot_become_too_deep),
         cmocka_unit_test(floats_are_printed_short),
         cmocka_unit_test(values_of_strangers_are_counted_before_they_are_built),
         cmocka_unit_test(every_float_reads_back_as_itself),

@@ -183,17 +183,20 @@ static void files_are_loaded_and_their_errors_name_them(void **state) {
     pil_test_dir_make(dir);
     pil_test_write_text(dir, "x.json", "{\"a\":[1,2}");
     pil_test_path(path, dir, "x.json");
-    assert_int_equal(pil_json_load(&v, path, 100, &err), PILLION_E_FORMAT);
+    assert_int_equal(pil_json_load(&v, path, 100, 9, &err), PILLION_E_FORMAT);
     assert_error(err, PILLION_E_FORMAT, "x.json: byte ");
     err = (pillion_error){0};
-    assert_int_equal(pil_json_load(&v, path, 9, &err), PILLION_E_LIMIT);
+    assert_int_equal(pil_json_load(&v, path, 9, 9, &err), PILLION_E_LIMIT);
     pil_test_write_text(dir, "x.json", "{\"a\":[1,2]}");
     err = (pillion_error){0};
-    assert_ok(pil_json_load(&v, path, 100, &err), err);
+    assert_ok(pil_json_load(&v, path, 100, 9, &err), err);
     assert_int_equal(pil_json_count(pil_json_get(v, "a")), 2);
     pil_json_free(v);
+    assert_int_equal(pil_json_load(&v, path, 100, 3, &err), PILLION_E_LIMIT);
+    assert_error(err, PILLION_E_LIMIT, "x.json: 5 values or more, the limit is 3");
     pil_test_dir_remove(dir);
-    assert_int_equal(pil_json_load(&v, path, 100, &err), PILLION_E_NOT_FOUND);
+    err = (pillion_error){0};
+    assert_int_equal(pil_json_load(&v, path, 100, 9, &err), PILLION_E_NOT_FOUND);
     assert_null(v);
 }
 

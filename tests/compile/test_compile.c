@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "compile/compile.h"
@@ -44,17 +45,17 @@ static const float *values_of(const pil_compiled *c, const char *name) {
 }
 
 /* The values of a tensor of the source; free the result. */
-static float *source_values(const pil_checkpoint *c, const char *name) {
+static float *source_values(pil_checkpoint *c, const char *name) {
     const pil_tensor *t = pil_checkpoint_find(c, name);
     if (!t) fail_msg("no tensor %s", name);
     float *v = malloc(t->count * sizeof *v);
     pillion_error err = {0};
-    assert_ok(pil_tensor_read_f32(t, 0, t->count, v, &err), err);
+    assert_ok(pil_checkpoint_read_f32(c, t, 0, t->count, v, &err), err);
     return v;
 }
 
 /* Rows [first, first + rows) of the packed tensor are the rows of the source tensor. */
-static void assert_packed_rows(const pil_compiled *c, const pil_checkpoint *from, const char *canonical,
+static void assert_packed_rows(const pil_compiled *c, pil_checkpoint *from, const char *canonical,
                                const char *source, size_t first, size_t rows, size_t k) {
     const float *packed = values_of(c, canonical);
     float *plain = source_values(from, source);
@@ -66,7 +67,7 @@ static void assert_packed_rows(const pil_compiled *c, const pil_checkpoint *from
     free(plain);
 }
 
-static void assert_plain(const pil_compiled *c, const pil_checkpoint *from, const char *canonical, const char *source) {
+static void assert_plain(const pil_compiled *c, pil_checkpoint *from, const char *canonical, const char *source) {
     float *plain = source_values(from, source);
     assert_memory_equal(values_of(c, canonical), plain, pil_checkpoint_find(from, source)->count * sizeof *plain);
     free(plain);
@@ -81,7 +82,7 @@ static void weights_are_packed_joined_and_named_for_the_engine(void **state) {
         pil_compiled c = compile_model();
         pil_checkpoint *from;
         pillion_error err = {0};
-        assert_ok(pil_checkpoint_open(&from, dir, &err), err);
+        assert_ok(pil_checkpoint_open(&from, dir, NULL, NULL, &err), err);
         static const char *const bert[] = {"self.query", "self.key", "self.value"}, *const attn[] = {"attn.q",
                                                                                                      "attn.k",
                                                                                                      "attn.v"};
@@ -268,10 +269,10 @@ static void a_checkpoint_that_does_not_fit_its_configuration_is_refused(void **s
         {"model.safetensors", "encoder.layer.1.output.dense.bias", "encoder.layer.9.output.dense.bias",
          "tensor \"encoder.layer.1.output.dense.bias\" is missing", PILLION_E_FORMAT},
         {"model.safetensors", "attention.self.key.weight\":{\"dtype\":\"F32\",\"shape\":[32,32]",
-         "attention.self.key.weight\":{\"dtype\":\"F32\",\"shape\":[64,16]", "has an unexpected shape",
-         PILLION_E_FORMAT},
+         "attention.self.key.weight\":{\"dtype\":\"F32\",\"shape\":[64,16]",
+         "key.weight\" has shape [64, 16], not [32, 32]", PILLION_E_FORMAT},
         {"model.safetensors", "intermediate.dense.weight\":{\"dtype\":\"F32\",\"shape\":[64,32]",
-         "intermediate.dense.weight\":{\"dtype\":\"F32\",\"shape\":[32,64]", "\"layer.0.ffn_up.weight\" does not have",
+         "intermediate.dense.weight\":{\"dtype\":\"F32\",\"shape\":[32,64]", "has shape [32, 64], not [64, 32]",
          PILLION_E_FORMAT},
         {"model.safetensors", "\"F32\",\"shape\":[64]", "\"I32\",\"shape\":[64]", "has type I32",
          PILLION_E_UNSUPPORTED},
@@ -292,6 +293,17 @@ static void a_checkpoint_that_does_not_fit_its_configuration_is_refused(void **s
         replace_in(cases[i].file, cases[i].from, cases[i].to);
         assert_refused(cases[i].code, cases[i].says);
     }
+}
+
+/* The output's folder does not exist: who hears of that has already been told that the weights are wrong. */
+static void shapes_are_checked_before_the_disk_is_asked_for_anything(void **state) {
+    (void)state;
+    pillion_error err = {0};
+    pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.dense = 32});
+    replace_in("2_Dense/model.safetensors", "\"shape\":[32,32]", "\"shape\":[64,16]");
+    assert_int_equal(pil_compile(dir, "/no/such/place/m", NULL, PILLION_PRECISION_F32, NULL, NULL, &err),
+                     PILLION_E_FORMAT);
+    assert_error(err, PILLION_E_FORMAT, "do not belong together: tensor \"linear.weight\" has shape [64, 16], not");
 }
 
 static void a_tokenizer_that_must_lower_case_does_so_or_is_refused(void **state) {
@@ -372,6 +384,43 @@ static void wrong_arguments_are_refused(void **state) {
     assert_false(pil_file_exists(out));
 }
 
+/* A file with one tensor that no model has. */
+static void write_stray(size_t i) {
+    char name[64], path[PIL_TEST_PATH];
+    pil_safetensors_writer *w;
+    pillion_error err = {0};
+    snprintf(name, sizeof name, "stray-%zu.safetensors", i);
+    pil_test_path(path, dir, name);
+    snprintf(name, sizeof name, "stray.%zu", i);
+    assert_ok(pil_safetensors_writer_create(&w, path, &err), err);
+    assert_ok(pil_safetensors_writer_declare(w, name, PIL_DTYPE_F32, 1, &(uint64_t){1}, &err), err);
+    assert_ok(pil_safetensors_writer_layout(w, &err), err);
+    assert_ok(pil_safetensors_writer_commit(w, &err), err);
+}
+
+static void a_checkpoint_may_have_as_many_shards_as_can_be_noted(void **state) {
+    (void)state;
+    pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.sharded = true});
+    char *index = NULL;
+    size_t n;
+    FILE *f = open_memstream(&index, &n);
+    fprintf(f, "\"weight_map\":{");
+    for (size_t i = 0; i < PIL_LIMIT_SHARDS - 2; i++) {
+        write_stray(i);
+        fprintf(f, "\"stray.%zu\":\"stray-%zu.safetensors\",", i, i);
+    }
+    fclose(f);
+    replace_in("model.safetensors.index.json", "\"weight_map\":{", index);
+    free(index);
+    pil_compiled c = compile_model();
+    pillion_error err = {0};
+    assert_ok(pil_compiled_fresh(&c, dir, &err), err);
+    pil_test_write_text(dir, "stray-1021.safetensors", "");
+    assert_int_equal(pil_compiled_fresh(&c, dir, &err), PILLION_E_STALE);
+    assert_error(err, PILLION_E_STALE, "stray-1021.safetensors changed");
+    pil_compiled_close(&c);
+}
+
 static void touch_a_source(uint64_t done, uint64_t total, void *ud) {
     (void)total;
     bool *touched = ud;
@@ -390,6 +439,46 @@ static void a_source_that_changes_meanwhile_fails_the_compilation(void **state) 
     assert_false(pil_file_exists(out));
 }
 
+/* Cuts or replaces a file of the source when half of the weights are done. */
+typedef struct meddling {
+    const char *file;
+    bool replace, done;
+} meddling;
+
+static void meddle(uint64_t done, uint64_t total, void *ud) {
+    meddling *m = ud;
+    if (m->done || done < total / 2) return;
+    m->done = true;
+    char path[PIL_TEST_PATH];
+    pil_test_path(path, dir, m->file);
+    if (!m->replace) {
+        assert_int_equal(truncate(path, 4096), 0);
+        return;
+    }
+    size_t n;
+    char *bytes = pil_test_read(path, &n);
+    assert_int_equal(remove(path), 0);
+    pil_test_write(dir, m->file, bytes, n);
+    free(bytes);
+}
+
+static void weights_that_are_cut_or_replaced_meanwhile_fail_the_compilation(void **state) {
+    (void)state;
+    static const char *const files[] = {"model.safetensors", "model-00002-of-00002.safetensors"};
+    for (int i = 0; i < 4; i++) {
+        meddling m = {.file = files[i & 1], .replace = i & 2};
+        pillion_error err = {0};
+        pil_test_path(out, dir, "model.safetensors"); /* the single file comes first, so none may be left */
+        remove(out);
+        pil_test_path(out, dir, "out/m.safetensors");
+        pil_tiny_model_write(dir, "bert", &(pil_tiny_options){.sharded = i & 1});
+        assert_int_equal(pil_compile(dir, out, NULL, PILLION_PRECISION_F32, meddle, &m, &err), PILLION_E_STALE);
+        assert_error(err, PILLION_E_STALE, m.file);
+        assert_true(m.done);
+        assert_false(pil_file_exists(out));
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dirs, remove_dirs)
 
 int main(void) {
@@ -401,10 +490,13 @@ int main(void) {
         TEST(the_name_and_the_origin_are_kept_unless_a_name_is_given),
         TEST(progress_grows_and_ends_at_the_total),
         TEST(a_checkpoint_that_does_not_fit_its_configuration_is_refused),
+        TEST(shapes_are_checked_before_the_disk_is_asked_for_anything),
         TEST(a_tokenizer_that_must_lower_case_does_so_or_is_refused),
         TEST(missing_files_are_named),
         TEST(weights_without_a_finite_vector_are_refused),
         TEST(wrong_arguments_are_refused),
+        TEST(a_checkpoint_may_have_as_many_shards_as_can_be_noted),
+        TEST(weights_that_are_cut_or_replaced_meanwhile_fail_the_compilation),
         TEST(a_source_that_changes_meanwhile_fails_the_compilation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

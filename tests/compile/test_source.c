@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "compile/compile.h"
 #include "support/files.h"
 #include "support/test.h"
@@ -391,6 +392,32 @@ static void missing_and_unreadable_files_are_named(void **state) {
     assert_error(err, PILLION_E_NOT_FOUND, "no such directory");
 }
 
+/* Empty arrays cost forty times their bytes in memory, so values are counted before any is built. */
+static void files_of_endless_bytes_or_values_are_refused(void **state) {
+    (void)state;
+    static const char *const files[] = {"modules.json", "config.json", "1_Pooling/config.json",
+                                        "sentence_bert_config.json", "config_sentence_transformers.json"};
+    char *values = malloc(3 * PIL_LIMIT_CONFIG_VALUES + 4), *bytes = malloc(PIL_LIMIT_CONFIG_FILE + 1);
+    assert_true(values && bytes);
+    size_t n = 0;
+    for (; n < 3 * PIL_LIMIT_CONFIG_VALUES; n += 3) memcpy(values + n, n ? ",[]" : "[[]", 3);
+    values[n++] = ']';
+    memset(bytes, ' ', PIL_LIMIT_CONFIG_FILE + 1);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        pil_tiny_model_write(dir, "bert", NULL);
+        pil_test_write(dir, files[i], values, n);
+        pillion_error err = open_fails();
+        assert_error(err, PILLION_E_LIMIT, files[i]);
+        assert_error(err, PILLION_E_LIMIT, "values or more, the limit is 262144");
+        pil_test_write(dir, files[i], bytes, PIL_LIMIT_CONFIG_FILE + 1);
+        err = open_fails();
+        assert_error(err, PILLION_E_LIMIT, files[i]);
+        assert_error(err, PILLION_E_LIMIT, "bytes, the limit is 2097152");
+    }
+    free(values);
+    free(bytes);
+}
+
 static void too_many_and_too_long_prompts_are_refused(void **state) {
     (void)state;
     char *text = NULL;
@@ -427,6 +454,7 @@ int main(void) {
         TEST(models_in_a_hugging_face_cache_are_called_by_their_repository),
         TEST(every_configuration_that_cannot_be_used_is_named_in_one_line),
         TEST(missing_and_unreadable_files_are_named),
+        TEST(files_of_endless_bytes_or_values_are_refused),
         TEST(too_many_and_too_long_prompts_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,8 @@
 static pil_json *load_cases(void) {
     pil_json *root;
     pillion_error err = {0};
-    assert_ok(pil_json_load(&root, PIL_TEST_DATA "/extract/chunk_cases.json", PIL_LIMIT_JSON_FILE, &err), err);
+    assert_ok(pil_json_load(&root, PIL_TEST_DATA "/extract/chunk_cases.json", PIL_LIMIT_JSON_FILE, SIZE_MAX, &err),
+              err);
     return root;
 }
 

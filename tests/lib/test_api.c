@@ -2,11 +2,15 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "support/files.h"
-#include "support/test.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "support/files.h"
+#include "support/test.h"
+#include "support/tiny_model.h"
 
 typedef struct fixture {
     char cache[PIL_TEST_PATH], source[PIL_TEST_PATH];
@@ -200,6 +204,35 @@ static void decoding_gives_the_text_back(void **state) {
     assert_int_equal(items[1].text_bytes, 10);
 }
 
+/* In a process that gets 16 MiB more, where the decoder needs 64. What takes its own memory (a sanitizer, coverage)
+ * cannot be held to that. */
+static void decoding_without_memory_fails_as_a_whole(void **state) {
+    fixture *f = *state;
+#ifdef PIL_INSTRUMENTED
+    skip_with("an instrumented build");
+#endif
+    enum { N = 8 << 20 };
+    int32_t *ids = calloc(N, sizeof *ids);
+    assert_non_null(ids);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        unsigned long pages = 0;
+        FILE *statm = fopen("/proc/self/statm", "r");
+        if (!statm || fscanf(statm, "%lu", &pages) != 1) _exit(2);
+        rlim_t bytes = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + (16 << 20);
+        setrlimit(RLIMIT_AS, &(struct rlimit){bytes, bytes});
+        const pillion_item *items;
+        pillion_input in = {.ids = ids, .n_ids = N};
+        pillion_status st = pillion_run(f->session, PILLION_OP_DECODE, &in, 1, NULL, &items, NULL);
+        _exit(st == PILLION_E_NOMEM && !items ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    free(ids);
+}
+
 static void every_token_can_have_its_vector(void **state) {
     fixture *f = *state;
     pillion_input in = text("Embeddings rock");
@@ -354,6 +387,38 @@ static void a_prepared_file_opens_without_its_directory(void **state) {
     pillion_model_close(m);
 }
 
+/* The rename makes the tokenizer's post-processor a field that nobody knows: no special tokens are added. */
+static void a_text_without_a_token_has_no_vector_and_fails_alone(void **state) {
+    fixture *f = *state;
+    char dir[PIL_TEST_PATH], path[PIL_TEST_PATH];
+    pil_test_dir_make(dir);
+    pil_tiny_model_write(dir, "bert", NULL);
+    pil_test_path(path, dir, "tokenizer.json");
+    size_t n;
+    char *json = pil_test_read(path, &n), *name = strstr(json, "\"post_processor\"");
+    assert_non_null(name);
+    memcpy(name, "\"past_processor\"", strlen("\"past_processor\""));
+    pil_test_write(dir, "tokenizer.json", json, n);
+    free(json);
+    pillion_model *m;
+    pillion_session *s;
+    pillion_error err = {0};
+    assert_ok(pillion_model_open(&m, dir, &f->options, &err), err);
+    assert_ok(pillion_session_create(&s, m, NULL, &err), err);
+    pillion_input in[] = {text("cat"), text(""), text(" "), {.ids = (const int32_t[]){0}, .n_ids = 0}};
+    static const pillion_status wanted[] = {PILLION_OK, PILLION_E_NUMERIC, PILLION_E_NUMERIC, PILLION_E_ARG};
+    const pillion_item *items = run(s, PILLION_OP_EMBED, in, 4, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(items[i].status, wanted[i]);
+        assert_int_equal(items[i].n_values, i == 0 ? PIL_TINY_HIDDEN : 0);
+    }
+    items = run(s, PILLION_OP_TOKENIZE, in, 2, NULL);
+    assert_true(!items[1].status && items[1].n_tokens == 0);
+    pillion_session_destroy(s);
+    pillion_model_close(m);
+    pil_test_dir_remove(dir);
+}
+
 static void every_status_has_a_text(void **state) {
     (void)state;
     assert_string_equal(pillion_status_text(PILLION_OK), "success");
@@ -373,6 +438,7 @@ int main(void) {
         cmocka_unit_test(tokens_have_ids_and_spellings),
         cmocka_unit_test(ids_embed_like_the_text_they_came_from),
         cmocka_unit_test(decoding_gives_the_text_back),
+        cmocka_unit_test(decoding_without_memory_fails_as_a_whole),
         cmocka_unit_test(every_token_can_have_its_vector),
         cmocka_unit_test(a_text_has_the_same_bits_in_every_company),
         cmocka_unit_test(progress_grows_to_the_total),
@@ -382,6 +448,7 @@ int main(void) {
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(a_missing_model_is_named),
         cmocka_unit_test(a_prepared_file_opens_without_its_directory),
+        cmocka_unit_test(a_text_without_a_token_has_no_vector_and_fails_alone),
         cmocka_unit_test(every_status_has_a_text),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);

@@ -143,12 +143,63 @@ static void a_buffer_that_is_too_small_is_a_limit(void **state) {
     pil_buf_deinit(&out);
 }
 
+/* JSON of a vocabulary with one token of n times the letter a; free it. */
+static char *long_token_json(const char *head, size_t n, const char *tail) {
+    size_t bytes = strlen(head) + n + strlen(tail) + 1;
+    char *json = malloc(bytes), *a = malloc(n);
+    assert_true(json && a);
+    memset(a, 'a', n);
+    snprintf(json, bytes, "%s%.*s%s", head, (int)n, a, tail);
+    free(a);
+    return json;
+}
+
+static void a_token_of_the_vocabulary_may_be_long_but_not_endless(void **state) {
+    (void)state;
+    static const char *const models[][2] = {
+        {"{`model`:{`type`:`Unigram`,`unk_id`:0,`vocab`:[[`u`,0],[`", "`,-1]]}}"},
+        {"{`model`:{`type`:`WordPiece`,`unk_token`:`u`,`continuing_subword_prefix`:`##`,"
+         "`max_input_chars_per_word`:999,`vocab`:{`u`:0,`", "`:1}}}"},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        char *json = long_token_json(models[i][0], PIL_LIMIT_TOKEN_BYTES, models[i][1]);
+        char *text = long_token_json("", PIL_LIMIT_TOKEN_BYTES, "");
+        fixture f = fixture_open(json);
+        assert_ids(&f, text, strlen(text), (const int32_t[]){1, -1});
+        fixture_close(&f);
+        free(text);
+        free(json);
+        json = long_token_json(models[i][0], PIL_LIMIT_TOKEN_BYTES + 1, models[i][1]);
+        check_refused(json, PILLION_E_UNSUPPORTED, "token 1 has 257 bytes; at most 256 are supported");
+        free(json);
+    }
+}
+
+/* Each of them would cost more than a hundred bytes of memory. */
+static void values_are_counted_before_they_are_built(void **state) {
+    (void)state;
+    size_t n = 3 * (size_t)PIL_LIMIT_TOKENIZER_VALUES;
+    char *json = malloc(n + 1);
+    assert_non_null(json);
+    for (size_t i = 0; i < n; i += 3) memcpy(json + i, i ? ",[]" : "[[]", 3);
+    json[n] = ']';
+    pillion_error err = {0};
+    pil_buf out;
+    pil_buf_init(&out, PIL_MIB);
+    assert_int_equal(pil_tokenizer_compile(&out, json, n + 1, &err), PILLION_E_LIMIT);
+    assert_error(err, PILLION_E_LIMIT, "values or more, the limit is 16000000");
+    pil_buf_deinit(&out);
+    free(json);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(components_that_are_not_known_are_refused_by_name),
         cmocka_unit_test(malformed_documents_are_refused_with_the_place),
+        cmocka_unit_test(a_token_of_the_vocabulary_may_be_long_but_not_endless),
         cmocka_unit_test(scores_are_read_with_the_arithmetic_of_the_reference),
         cmocka_unit_test(every_way_of_writing_a_number_is_read),
+        cmocka_unit_test(values_are_counted_before_they_are_built),
         cmocka_unit_test(truncation_and_padding_of_the_file_are_ignored),
         cmocka_unit_test(a_buffer_that_is_too_small_is_a_limit),
     };
