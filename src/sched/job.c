@@ -49,8 +49,10 @@ bool pil_job_keep(pil_job *j, pil_answer *a) {
 
 /* ── Submission ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static uint64_t tokens_of(uint64_t text_bytes) { return 2 + text_bytes / 3; }
+
 static uint32_t estimate(const pil_sched *s, const pillion_input *in) {
-    uint64_t tokens = in->text ? 2 + (uint64_t)in->text_bytes / 3 : 2 + (uint64_t)in->n_ids;
+    uint64_t tokens = in->text ? tokens_of(in->text_bytes) : 2 + (uint64_t)in->n_ids;
     if (s->text_tokens_max && tokens > s->text_tokens_max) tokens = s->text_tokens_max;
     return tokens > UINT32_MAX ? UINT32_MAX : tokens < 2 ? 2 : (uint32_t)tokens;
 }
@@ -59,25 +61,30 @@ static uint64_t bytes_of(const pillion_input *in) {
     return in->text ? in->text_bytes : in->n_ids * sizeof *in->ids;
 }
 
-/* What waits at the measured speed must not outlast clients' patience. A client with nothing waiting gets in beside one
- * that fills the queue. Short jobs do not suffer from a full queue of long ones. */
-static bool is_queue_full(const pil_sched *s, const pil_share *sh, uint64_t client) {
+/* What a job would wait for at the measured speed must not outlast its client's patience: what the client waits for
+ * already, and what fair share serves of others before the job is done. Of each other client that is as much as of this
+ * one, and a quantum more; the one that has most does not count, so that nobody is shut out by a single other one. */
+static bool is_queue_full(const pil_sched *s, const pil_share *sh, uint64_t client, uint64_t tokens) {
     uint64_t waiting = s->shares[PIL_SHARE_BULK].tokens_waiting + s->shares[PIL_SHARE_SHORT].tokens_waiting;
     if (waiting >= s->opt.queue_tokens_max || s->bytes >= s->opt.queue_bytes_max) return true;
     uint64_t rate = pil_sched_tokens_per_s(s);
     if (rate == 0 || s->opt.queue_ms == 0) return false;
     uint64_t most = rate * s->opt.queue_ms / 1000, least = (uint64_t)8 * s->n_slots * s->opt.batch_tokens;
     if (most < least) most = least;
-    const pil_client *c = pil_share_find(sh, client);
-    if (!c || c->tokens_waiting == 0) most *= 2;
-    return sh->tokens_waiting >= most;
+    uint64_t own = pil_share_waiting(sh, client);
+    return own + pil_share_ahead(sh, client, own + tokens + s->opt.batch_tokens) >= most;
 }
 
-static pillion_status admit(const pil_sched *s, const pil_share *sh, uint64_t client, pillion_error *err) {
+bool pil_sched_is_full(const pil_sched *s, uint64_t client, uint64_t bytes) {
+    return is_queue_full(s, &s->shares[PIL_SHARE_BULK], client, tokens_of(bytes));
+}
+
+static pillion_status admit(const pil_sched *s, const pil_share *sh, uint64_t client, uint64_t tokens,
+                            pillion_error *err) {
     if (s->gave_up || (s->breaker.open && s->n_ready == 0))
         return pil_err_set(err, PILLION_E_UNAVAILABLE, "%s", s->reason);
     if (s->draining) return pil_err_set(err, PILLION_E_UNAVAILABLE, "the server is stopping");
-    if (is_queue_full(s, sh, client))
+    if (is_queue_full(s, sh, client, tokens))
         return pil_err_set(err, PILLION_E_LIMIT, "the queue is full: %zu texts wait",
                            s->shares[PIL_SHARE_BULK].texts_waiting + s->shares[PIL_SHARE_SHORT].texts_waiting);
     return PILLION_OK;
@@ -121,7 +128,7 @@ pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pi
     }
     bool is_short = s->opt.express && tokens <= s->opt.express_tokens;
     pil_share *sh = &s->shares[is_short ? PIL_SHARE_SHORT : PIL_SHARE_BULK];
-    pillion_status st = admit(s, sh, client, err);
+    pillion_status st = admit(s, sh, client, tokens, err);
     if (st) return st;
     pil_job *j = job_create(inputs, n);
     if (j) j->client = pil_share_client(sh, client);

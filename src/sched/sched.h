@@ -32,8 +32,9 @@ typedef struct pil_sched_options {
     uint32_t express_tokens;    /* a job of at most this many estimated tokens is short; without express none is */
     uint64_t queue_tokens_max;  /* no job is admitted while this many estimated tokens wait */
     uint64_t queue_bytes_max;   /* or while the texts of all unfinished jobs have this many bytes */
-    uint64_t queue_ms;          /* or while this much work waits at the measured speed (twice as much for a client with
-                                   nothing waiting; short jobs are counted apart); 0: not measured */
+    uint64_t queue_ms;          /* or while its client and all others but the one with most have this much work at the
+                                   measured speed that is served before it; short jobs are counted apart; 0: not
+                                   measured */
     uint64_t hold_ms;           /* how long a job waits while no worker is ready at all */
     uint64_t deadline_ms;       /* without any answer for that job: its unfinished texts get E_DEADLINE */
     uint64_t total_ms;          /* the same, since it was submitted */
@@ -96,6 +97,9 @@ typedef enum pil_job_end {
 pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pillion_op op,
                                 const pillion_run_options *options, const pillion_input *inputs, size_t n, void *ud,
                                 pillion_error *err);
+
+/* Whether a job of that client with so many bytes of text, too many for a short one, would be refused with E_LIMIT. */
+bool pil_sched_is_full(const pil_sched *s, uint64_t client, uint64_t bytes);
 
 /* Forgets a job that pil_sched_finished() has not given away: what waits is dropped, what is with a worker is ignored
  * when it comes back, and abandoned if nobody else waits for it. */

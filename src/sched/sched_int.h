@@ -254,7 +254,9 @@ struct pil_sched {
 /* share.c */
 /* NULL when memory is exhausted. The job is counted until pil_share_leave(). */
 pil_client *pil_share_client(pil_share *sh, uint64_t id);
-const pil_client *pil_share_find(const pil_share *sh, uint64_t id);
+uint64_t pil_share_waiting(const pil_share *sh, uint64_t id); /* tokens of that client */
+/* Tokens of the other clients that are served before so many of this one, without those of the one that has most. */
+uint64_t pil_share_ahead(const pil_share *sh, uint64_t id, uint64_t pace);
 void pil_share_leave(pil_share *sh, pil_client *c);
 void pil_share_enter_ring(pil_job *j);
 void pil_share_leave_ring(pil_job *j);
