@@ -16,6 +16,9 @@
 #include "base/err.h"
 #include "sched/sched_int.h"
 
+/* Short jobs have this part of the bytes beside what the others have: most of them are a line. */
+#define SHORT_BYTES_PART 8
+
 /* ── Answers ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 pil_answer *pil_answer_create(size_t arena_bytes_max) {
@@ -65,8 +68,9 @@ static uint64_t bytes_of(const pillion_input *in) {
  * already, and what fair share serves of others before the job is done. Of each other client that is as much as of this
  * one, and a quantum more; the one that has most does not count, so that nobody is shut out by a single other one. */
 static bool is_queue_full(const pil_sched *s, const pil_share *sh, uint64_t client, uint64_t tokens) {
-    uint64_t waiting = s->shares[PIL_SHARE_BULK].tokens_waiting + s->shares[PIL_SHARE_SHORT].tokens_waiting;
-    if (waiting >= s->opt.queue_tokens_max || s->bytes >= s->opt.queue_bytes_max) return true;
+    bool is_short = sh == &s->shares[PIL_SHARE_SHORT];
+    uint64_t bytes_max = is_short ? s->opt.queue_bytes_max / SHORT_BYTES_PART : s->opt.queue_bytes_max;
+    if (sh->tokens_waiting >= s->opt.queue_tokens_max || sh->bytes >= bytes_max) return true;
     uint64_t rate = pil_sched_tokens_per_s(s);
     if (rate == 0 || s->opt.queue_ms == 0) return false;
     uint64_t most = rate * s->opt.queue_ms / 1000, least = (uint64_t)8 * s->n_slots * s->opt.batch_tokens;
@@ -150,7 +154,7 @@ pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pi
         pil_share_count(&j->tasks[i]);
     }
     s->n_jobs++;
-    s->bytes += bytes;
+    sh->bytes += bytes;
     PIL_LIST_APPEND(&s->by_age, j, prev, next);
     PIL_LIST_APPEND(&s->by_progress, j, step_prev, step_next);
     pil_share_enter_ring(j);
@@ -200,7 +204,7 @@ static void forget(pil_sched *s, pil_job *j) {
     PIL_LIST_REMOVE(&s->by_age, j, prev, next);
     PIL_LIST_REMOVE(&s->by_progress, j, step_prev, step_next);
     s->n_jobs--;
-    s->bytes -= j->bytes;
+    j->share->bytes -= j->bytes;
     pil_share_leave(j->share, j->client);
     j->client = NULL;
 }

@@ -165,7 +165,7 @@ void pil_sched_measure(const pil_sched *s, pil_sched_load *out) {
     out->jobs = s->n_jobs;
     out->texts_waiting = a->texts_waiting + b->texts_waiting;
     out->tokens_waiting = a->tokens_waiting + b->tokens_waiting;
-    out->bytes = s->bytes;
+    out->bytes = a->bytes + b->bytes;
     out->workers_ready = s->n_ready;
     out->workers_alive = s->n_alive;
     out->batches_out = s->n_out;

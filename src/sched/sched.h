@@ -30,11 +30,11 @@ typedef struct pil_sched_options {
     uint32_t depth;             /* batches with one worker at once: 2 keeps it busy while an answer travels */
     uint32_t batch_tokens;      /* estimated tokens of one batch; a longer text runs alone */
     uint32_t express_tokens;    /* a job of at most this many estimated tokens is short; without express none is */
-    uint64_t queue_tokens_max;  /* no job is admitted while this many estimated tokens wait */
-    uint64_t queue_bytes_max;   /* or while the texts of all unfinished jobs have this many bytes */
+    uint64_t queue_tokens_max;  /* no job is admitted while this many estimated tokens wait. Short jobs are counted
+                                   apart, here and in the next two */
+    uint64_t queue_bytes_max;   /* or while the texts of all unfinished jobs have this many bytes; an eighth if short */
     uint64_t queue_ms;          /* or while its client and all others but the one with most have this much work at the
-                                   measured speed that is served before it; short jobs are counted apart; 0: not
-                                   measured */
+                                   measured speed that is served before it; 0: not measured */
     uint64_t hold_ms;           /* how long a job waits while no worker is ready at all */
     uint64_t deadline_ms;       /* without any answer for that job: its unfinished texts get E_DEADLINE */
     uint64_t total_ms;          /* the same, since it was submitted */

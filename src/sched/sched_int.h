@@ -123,6 +123,7 @@ struct pil_share {
     pil_client_list ring;
     pil_task_list retries;
     uint64_t tokens_waiting;
+    uint64_t bytes; /* of all unfinished jobs */
     size_t texts_waiting;
     size_t n_avoiding; /* tasks in retries that avoid a worker */
 };
@@ -240,7 +241,6 @@ struct pil_sched {
     uint64_t now_ms;               /* clock_ms - skipped_ms */
     uint64_t unready_ms;           /* since when nobody is ready */
     uint64_t next_id, lives, random;
-    uint64_t bytes;
     uint64_t done_tokens, busy_ms; /* of the last while, for the measured speed */
     size_t n_jobs;
     uint32_t n_ready, n_out;

@@ -220,6 +220,24 @@ static void a_full_queue_of_long_jobs_refuses_no_short_one(void **state) {
     assert_int_equal(try_submit(w, 0, 2, NULL), PILLION_OK);
 }
 
+/* A short job may have many bytes: its model reads their beginning only. */
+static void a_memory_full_of_long_jobs_refuses_no_short_one(void **state) {
+    world *w = *state;
+    w->opt.queue_bytes_max = 8000;
+    world_open(w);
+    pil_sched_set_model(w->s, NULL, 200);
+    for (size_t i = 0; i < 6; i++) w->inputs[i].text_bytes = i < 3 ? 4000 : 600;
+    pil_job *j = submit(w, 0, 3, NULL);
+    assert_int_equal(try_submit(w, 10, 300, NULL), PILLION_E_LIMIT);
+    assert_int_equal(try_submit(w, 3, 1, NULL), PILLION_OK);
+    assert_int_equal(try_submit(w, 4, 1, NULL), PILLION_OK);
+    assert_int_equal(measure(w).bytes, 13200);
+    assert_int_equal(try_submit(w, 5, 1, NULL), PILLION_E_LIMIT); /* but short ones are too many as well some time */
+    pil_sched_cancel(w->s, j);
+    assert_int_equal(try_submit(w, 5, 1, NULL), PILLION_E_LIMIT);
+    assert_int_equal(try_submit(w, 10, 300, NULL), PILLION_OK);
+}
+
 /* Thousands of clients come and go. */
 static void clients_leave_nothing_behind(void **state) {
     world *w = *state;
@@ -256,6 +274,7 @@ int main(void) {
         T2E(the_express_worker_stands_in_while_a_bulk_worker_is_missing),
         T1E(without_its_express_worker_short_jobs_are_done_by_the_others),
         T2E(a_full_queue_of_long_jobs_refuses_no_short_one),
+        T2E(a_memory_full_of_long_jobs_refuses_no_short_one),
         T1(clients_leave_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
