@@ -167,15 +167,16 @@ static const pil_batch *next_canary(pil_sched *s) {
     return NULL;
 }
 
-/* Short jobs go to the express worker, else to one that is idle; but not twice in a row while long jobs wait. */
+/* Short jobs go to the express worker, else to one that is idle, or behind what it does if the express one is missing;
+ * but not twice in a row while long jobs wait. */
 static const pil_batch *next_short(pil_sched *s, uint32_t n_out) {
     pil_slot *express = &s->slots[s->opt.workers];
     const pil_batch *b = NULL;
     if (has_room(express, n_out)) b = try_fill(s, express, PIL_SHARE_SHORT, false);
-    bool avoiding = s->shares[PIL_SHARE_SHORT].n_avoiding > 0;
-    for (uint32_t i = 0; i < s->opt.workers && !b && (n_out == 0 || avoiding); i++) {
+    bool avoiding = s->shares[PIL_SHARE_SHORT].n_avoiding > 0, open = n_out == 0 || pil_fleet_is_missing(s, express);
+    for (uint32_t i = 0; i < s->opt.workers && !b && (open || avoiding); i++) {
         pil_slot *w = &s->slots[i];
-        bool turn = n_out == 0 && (!w->last_short || s->shares[PIL_SHARE_BULK].texts_waiting == 0);
+        bool turn = open && (!w->last_short || s->shares[PIL_SHARE_BULK].texts_waiting == 0);
         if (has_room(w, n_out) && (turn || avoiding)) b = try_fill(s, w, PIL_SHARE_SHORT, !turn);
     }
     return b;

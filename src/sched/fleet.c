@@ -29,6 +29,7 @@
 #define BUDGET_MS 30000
 #define PROBE_MS 10000
 #define NUMERIC_STRIKES_MAX 3
+#define MISSING_MS 100 /* a replacement takes half of it: until then to wait for it is quicker than a batch elsewhere */
 
 /* ── State of a slot ────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -36,6 +37,10 @@ static bool is_live(const pil_slot *w) { return w->state == PIL_SLOT_PROVING || 
 
 bool pil_fleet_is_trusted(const pil_slot *w) {
     return w->cause != PIL_CAUSE_LIED && w->cause != PIL_CAUSE_CANARY && w->cause != PIL_CAUSE_FAILED;
+}
+
+bool pil_fleet_is_missing(const pil_sched *s, const pil_slot *w) {
+    return w->state != PIL_SLOT_READY && s->now_ms >= w->left_ms + MISSING_MS;
 }
 
 bool pil_fleet_is_bulk_missing(const pil_sched *s) {
@@ -54,6 +59,7 @@ static void set_state(pil_sched *s, pil_slot *w, pil_slot_state state) {
     w->state = state;
     w->since_ms = s->now_ms;
     s->n_ready += (state == PIL_SLOT_READY) - was_ready;
+    if (was_ready) w->left_ms = s->now_ms;
     if (was_ready && s->n_ready == 0) s->unready_ms = s->now_ms;
 }
 
@@ -223,6 +229,7 @@ static void spawn(pil_sched *s, pil_slot *w) {
     *w = (pil_slot){.out = out,
                     .life = ++s->lives,
                     .spawned_ms = s->now_ms,
+                    .left_ms = w->was_spawned ? w->left_ms : s->now_ms,
                     .moved_ms = s->now_ms,
                     .backoff_ms = w->backoff_ms,
                     .last_short = w->last_short,

@@ -167,6 +167,7 @@ struct pil_slot {
     uint64_t life;       /* number of this worker, never twice */
     uint64_t since_ms;   /* in this state */
     uint64_t spawned_ms;
+    uint64_t left_ms;    /* when a worker of this slot was READY last; before that: since when one is awaited */
     uint64_t moved_ms, counter; /* last sign of progress */
     uint64_t began_ms;   /* the oldest batch became that */
     uint64_t own_bytes, base_bytes;
@@ -297,6 +298,7 @@ void pil_fleet_canary_answered(pil_sched *s, pil_slot *w, const pillion_item *it
 void pil_fleet_answered(pil_sched *s, pil_slot *w); /* a real batch */
 void pil_fleet_numeric_strike(pil_sched *s, uint64_t life);
 void pil_fleet_kill(pil_sched *s, pil_slot *w, pil_cause cause, const char *why);
+bool pil_fleet_is_missing(const pil_sched *s, const pil_slot *w); /* not READY, and not just being replaced */
 bool pil_fleet_is_bulk_missing(const pil_sched *s);
 bool pil_fleet_is_trusted(const pil_slot *w); /* what it says counts */
 void pil_sched_measure_batch(pil_sched *s, uint32_t tokens, uint64_t ms);

@@ -176,6 +176,28 @@ static void short_jobs_do_not_starve_long_ones(void **state) {
     assert_in_range(bulk, 9, 11); /* turn and turn about */
 }
 
+/* The opposite: with plenty of long jobs no worker is ever idle. */
+static void long_jobs_do_not_starve_short_ones(void **state) {
+    world *w = *state;
+    for (uint32_t i = 0; i < 2; i++) up(w, i);
+    w->client = 1;
+    for (int i = 0; i < 20; i++) submit(w, 0, 300, NULL);
+    act_all(w);
+    advance(w, 100); /* the express worker is not just being replaced */
+    w->client = 2;
+    size_t n_short = 0;
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 4; i++) submit(w, 300, 25, NULL);
+        for (uint32_t i = 0; i < 2; i++) {
+            n_short += w->sent[i][0][0] >= w->inputs + 300;
+            answer(w, i);
+            act_all(w);
+            assert_int_equal(w->n_sent[i], 2);
+        }
+    }
+    assert_in_range(n_short, 8, 10); /* turn and turn about, once two are done that were there before */
+}
+
 static void the_express_worker_stands_in_while_a_bulk_worker_is_missing(void **state) {
     world *w = *state;
     for (uint32_t i = 0; i < 3; i++) up(w, i);
@@ -271,6 +293,7 @@ int main(void) {
         T2E(a_short_job_goes_to_the_express_worker),
         T2E(an_idle_bulk_worker_takes_a_short_job_when_the_express_one_is_busy),
         T1E(short_jobs_do_not_starve_long_ones),
+        T2E(long_jobs_do_not_starve_short_ones),
         T2E(the_express_worker_stands_in_while_a_bulk_worker_is_missing),
         T1E(without_its_express_worker_short_jobs_are_done_by_the_others),
         T2E(a_full_queue_of_long_jobs_refuses_no_short_one),
