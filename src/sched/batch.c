@@ -13,8 +13,6 @@
 #include "base/limits.h"
 #include "sched/sched_int.h"
 
-/* A batch is not cut smaller to keep all workers busy: below it a frame costs more than it brings. */
-#define BATCH_TOKENS_MIN 64
 #define STRIKES_MAX 2
 #define LOSSES_MAX 3
 
@@ -36,13 +34,15 @@ static bool has_other(const pil_sched *s, uint64_t life) {
     return false;
 }
 
-/* What waits is shared among the idle workers, so that a small job alone uses all of them. */
-static uint32_t budget(const pil_sched *s, int share) {
+/* What waits is shared among the idle workers, so that a small job alone uses all of them. The express worker has small
+ * batches only, whatever they are: who asks next waits for them. */
+static uint32_t budget(const pil_sched *s, const pil_slot *w, int share) {
+    if (w == &s->slots[s->opt.workers]) return s->shares[PIL_SHARE_SHORT].quantum;
     if (share == PIL_SHARE_SHORT) return s->opt.batch_tokens;
     uint32_t idle = 0;
     for (uint32_t i = 0; i < s->opt.workers; i++) idle += has_room(&s->slots[i], 0);
     uint64_t part = idle > 1 ? (s->shares[share].tokens_waiting + idle - 1) / idle : s->opt.batch_tokens;
-    if (part < BATCH_TOKENS_MIN) part = BATCH_TOKENS_MIN;
+    if (part < PIL_BATCH_TOKENS_MIN) part = PIL_BATCH_TOKENS_MIN;
     return part < s->opt.batch_tokens ? (uint32_t)part : s->opt.batch_tokens;
 }
 
@@ -100,7 +100,7 @@ static void fill_from_retries(pil_sched *s, const pil_slot *w, pil_share *sh, pi
 }
 
 static void fill_from_new(pil_sched *s, pil_share *sh, pil_work *b, uint32_t tokens_max) {
-    for (pil_task *t; (t = pil_share_next(sh, s->opt.batch_tokens));) {
+    for (pil_task *t; (t = pil_share_next(sh));) {
         bool convicted = pil_job_convicted(s, t);
         if (!convicted && !fits(s, b, t, tokens_max)) {
             pil_share_pass(t);
@@ -135,7 +135,7 @@ static const pil_batch *hand_out(pil_sched *s, pil_slot *w, pil_work *b) {
 static const pil_batch *try_fill(pil_sched *s, pil_slot *w, int share, bool avoiding) {
     pil_share *sh = &s->shares[share];
     pil_work *b = unused_batch(s, w);
-    uint32_t tokens_max = budget(s, share);
+    uint32_t tokens_max = budget(s, w, share);
     b->public = (pil_batch){0};
     b->n_live = 0;
     fill_from_retries(s, w, sh, b, tokens_max, avoiding);
@@ -155,7 +155,7 @@ static const pil_batch *next_canary(pil_sched *s) {
         bool wanted = w->state == PIL_SLOT_PROVING || (w->state == PIL_SLOT_READY && !w->retire);
         if (!wanted || w->canary_out || w->n_out == s->opt.depth || s->now_ms < w->canary_due_ms) continue;
         pil_work *b = unused_batch(s, w);
-        b->public = (pil_batch){.op = PILLION_OP_EMBED, .n = 1, .tokens = BATCH_TOKENS_MIN};
+        b->public = (pil_batch){.op = PILLION_OP_EMBED, .n = 1, .tokens = PIL_BATCH_TOKENS_MIN};
         pillion_run_options_init(&b->public.options);
         b->tasks[0] = NULL;
         b->n_live = 0;
@@ -183,7 +183,7 @@ static const pil_batch *next_short(pil_sched *s, uint32_t n_out) {
 }
 
 /* A busy worker gets a second batch only while enough waits for everybody. The express worker helps while a bulk
- * worker is missing, and where it is the only other one for wrong numbers. */
+ * worker is missing and not just being replaced, and where it is the only other one for wrong numbers. */
 static const pil_batch *next_bulk(pil_sched *s, uint32_t n_out) {
     const pil_share *sh = &s->shares[PIL_SHARE_BULK];
     const pil_batch *b = NULL;

@@ -45,7 +45,7 @@ bool pil_fleet_is_missing(const pil_sched *s, const pil_slot *w) {
 
 bool pil_fleet_is_bulk_missing(const pil_sched *s) {
     for (uint32_t i = 0; i < s->opt.workers; i++)
-        if (s->slots[i].state != PIL_SLOT_READY || s->slots[i].retire) return true;
+        if (pil_fleet_is_missing(s, &s->slots[i])) return true;
     return false;
 }
 
@@ -402,8 +402,19 @@ void pil_fleet_advance(pil_sched *s) {
     if (s->breaker.open && s->n_ready > 0 && is_calm(s)) close_breaker(s);
 }
 
-uint64_t pil_fleet_next_ms(const pil_sched *s) {
+/* When the express worker will begin to stand in for one that is just being replaced; UINT64_MAX: it need not. */
+static uint64_t help_ms(const pil_sched *s) {
     uint64_t next = UINT64_MAX;
+    bool wanted = s->opt.express && s->shares[PIL_SHARE_BULK].texts_waiting > 0;
+    for (uint32_t i = 0; i < s->opt.workers && wanted; i++) {
+        uint64_t at = s->slots[i].left_ms + MISSING_MS;
+        if (s->slots[i].state != PIL_SLOT_READY && at > s->now_ms && at < next) next = at;
+    }
+    return next;
+}
+
+uint64_t pil_fleet_next_ms(const pil_sched *s) {
+    uint64_t next = help_ms(s);
     bool absent = false;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const pil_slot *w = &s->slots[i];

@@ -76,7 +76,7 @@ static bool is_queue_full(const pil_sched *s, const pil_share *sh, uint64_t clie
     uint64_t most = rate * s->opt.queue_ms / 1000, least = (uint64_t)8 * s->n_slots * s->opt.batch_tokens;
     if (most < least) most = least;
     uint64_t own = pil_share_waiting(sh, client);
-    return own + pil_share_ahead(sh, client, own + tokens + s->opt.batch_tokens) >= most;
+    return own + pil_share_ahead(sh, client, own + tokens + sh->quantum) >= most;
 }
 
 bool pil_sched_is_full(const pil_sched *s, uint64_t client, uint64_t bytes) {

@@ -54,6 +54,9 @@ pillion_status pil_sched_create(pil_sched **out, const pil_sched_options *opt, p
     s->opt = *opt;
     s->random = opt->seed;
     s->quarantine.max = opt->quarantine_max;
+    s->shares[PIL_SHARE_BULK].quantum = opt->batch_tokens;
+    s->shares[PIL_SHARE_SHORT].quantum =
+        opt->batch_tokens < PIL_BATCH_TOKENS_MIN ? opt->batch_tokens : PIL_BATCH_TOKENS_MIN;
     s->n_slots = opt->workers + opt->express;
     s->batch_tasks_max = opt->batch_tokens / 2 + 1; /* a text counts at least 2 tokens */
     size_t n_batches = (size_t)s->n_slots * opt->depth;

@@ -155,16 +155,16 @@ static bool has_credit(int64_t *deficit, bool *has_turn, uint32_t quantum) {
     return *deficit > 0;
 }
 
-pil_task *pil_share_next(pil_share *sh, uint32_t quantum) {
+pil_task *pil_share_next(pil_share *sh) {
     for (pil_client *c; (c = sh->ring.first);) {
-        if (!has_credit(&c->deficit, &c->has_turn, quantum)) {
+        if (!has_credit(&c->deficit, &c->has_turn, sh->quantum)) {
             rotate_client(sh, c);
             continue;
         }
         pil_job *j = c->ring.first;
         pil_task *t = pil_job_next_task(j);
         assert(t); /* else it would have left the ring */
-        if (has_credit(&j->deficit, &j->has_turn, quantum)) return t;
+        if (has_credit(&j->deficit, &j->has_turn, sh->quantum)) return t;
         rotate_job(c, j);
     }
     return NULL;

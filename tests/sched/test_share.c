@@ -176,6 +176,20 @@ static void short_jobs_do_not_starve_long_ones(void **state) {
     assert_in_range(bulk, 9, 11); /* turn and turn about */
 }
 
+/* Two batches are with the worker, and one turn is before the other's: each of them small. */
+static void a_client_with_many_short_jobs_keeps_another_waiting_for_some_lines_only(void **state) {
+    world *w = *state;
+    up(w, 2); /* nobody else */
+    w->client = 1;
+    for (size_t i = 0; i < 200; i++) submit(w, i, 1, NULL);
+    act_all(w);
+    w->client = 2;
+    submit(w, 300, 1, NULL);
+    size_t lines = 0;
+    for (; !batch_has(w, pil_sched_oldest(w->s, 2), 300); act_all(w)) lines += answer(w, 2);
+    assert_in_range(lines, 12, 20);
+}
+
 /* The opposite: with plenty of long jobs no worker is ever idle. */
 static void long_jobs_do_not_starve_short_ones(void **state) {
     world *w = *state;
@@ -205,7 +219,11 @@ static void the_express_worker_stands_in_while_a_bulk_worker_is_missing(void **s
     pil_job *j = submit(w, 0, 150, NULL);
     act_all(w);
     assert_non_null(pil_sched_oldest(w->s, 1));
-    assert_non_null(pil_sched_oldest(w->s, 2));
+    assert_null(pil_sched_oldest(w->s, 2)); /* the other one is usually back at once */
+    assert_int_equal(pil_sched_next_ms(w->s), w->now + 100);
+    advance(w, 100);
+    act_all(w);
+    assert_int_equal(pil_sched_oldest(w->s, 2)->n, 6); /* and a short job does not wait long even now */
     pil_sched_ready(w->s, 0);
     act_all(w);
     answer(w, 0); /* its canary */
@@ -293,6 +311,7 @@ int main(void) {
         T2E(a_short_job_goes_to_the_express_worker),
         T2E(an_idle_bulk_worker_takes_a_short_job_when_the_express_one_is_busy),
         T1E(short_jobs_do_not_starve_long_ones),
+        T2E(a_client_with_many_short_jobs_keeps_another_waiting_for_some_lines_only),
         T2E(long_jobs_do_not_starve_short_ones),
         T2E(the_express_worker_stands_in_while_a_bulk_worker_is_missing),
         T1E(without_its_express_worker_short_jobs_are_done_by_the_others),
