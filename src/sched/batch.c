@@ -236,8 +236,7 @@ static pil_work *pop(pil_sched *s, pil_slot *w) {
     return b;
 }
 
-void pil_batch_forget_task(pil_sched *s, pil_task *t) {
-    (void)s;
+void pil_batch_forget_task(pil_task *t) {
     pil_work *b = t->batch;
     assert(t->place == PIL_TASK_OUT && b->tasks[t->seat] == t && b->n_live > 0);
     b->tasks[t->seat] = NULL;
@@ -247,7 +246,7 @@ void pil_batch_forget_task(pil_sched *s, pil_task *t) {
 }
 
 static void give_back(pil_sched *s, pil_task *t) {
-    pil_batch_forget_task(s, t);
+    pil_batch_forget_task(t);
     s->count.retries++;
     pil_share_give_back(t);
 }
@@ -265,7 +264,7 @@ static void settle(pil_sched *s, pil_slot *w, pil_task *t, pil_answer *a, const 
     pil_job *j = t->job;
     if (said->status == PILLION_E_NUMERIC && !t->avoid_life) {
         t->alone = true;
-        pil_batch_forget_task(s, t);
+        pil_batch_forget_task(t);
         t->avoid_life = w->life;
         pil_share_give_back(t);
         s->count.numeric_retries++;
@@ -276,7 +275,7 @@ static void settle(pil_sched *s, pil_slot *w, pil_task *t, pil_answer *a, const 
     if (item.status <= PILLION_E_POISON || item.status == PILLION_E_CANCELLED || item.status > PILLION_OK)
         item = (pillion_item){.status = PILLION_E_INTERNAL}; /* those are not a worker's to say */
     if (t->avoid_life && item.status != PILLION_E_NUMERIC) pil_fleet_numeric_strike(s, t->avoid_life);
-    pil_batch_forget_task(s, t);
+    pil_batch_forget_task(t);
     pil_job_progress(s, j);
     if (item.n_tokens) pil_share_correct(t, item.n_tokens);
     if (pil_job_keep(j, a)) pil_job_task_done(s, t, &item);
@@ -328,7 +327,7 @@ static void refuse(pil_sched *s, pil_work *b, pillion_status status) {
     for (size_t i = 0; i < b->public.n; i++) {
         pil_task *t = b->tasks[i];
         if (!t) continue;
-        pil_batch_forget_task(s, t);
+        pil_batch_forget_task(t);
         pil_job_progress(s, t->job);
         pil_job_task_status(s, t, status);
     }
@@ -386,7 +385,7 @@ static void convict(pil_sched *s, pil_task *t) {
     pil_job *j = t->job;
     pil_quarantine_add(&s->quarantine, j, (size_t)(t - j->tasks), s->now_ms + s->opt.quarantine_ms);
     s->count.texts_poisoned++;
-    pil_batch_forget_task(s, t);
+    pil_batch_forget_task(t);
     pil_job_progress(s, j);
     pil_job_task_status(s, t, PILLION_E_POISON);
 }
@@ -410,7 +409,7 @@ static void give_back_fatal(pil_sched *s, pil_work *b, bool strike) {
         if (t->strikes >= STRIKES_MAX) {
             convict(s, t);
         } else if (t->losses >= LOSSES_MAX) {
-            pil_batch_forget_task(s, t);
+            pil_batch_forget_task(t);
             s->count.texts_lost++;
             pil_job_task_status(s, t, PILLION_E_LOST);
         } else {

@@ -238,9 +238,7 @@ static void spawn(pil_sched *s, pil_slot *w) {
     set_state(s, w, PIL_SLOT_STARTING);
 }
 
-static bool is_over(const pil_sched *s) { return s->gave_up || (s->draining && s->n_jobs == 0); }
-
-static bool may_spawn(const pil_sched *s) { return s->started && !is_over(s); }
+static bool may_spawn(const pil_sched *s) { return s->started && !s->gave_up; }
 
 static bool is_probing(const pil_sched *s) {
     for (uint32_t i = 0; i < s->n_slots; i++)
@@ -381,7 +379,7 @@ static void fire(pil_sched *s, pil_slot *w) {
 
 /* Who is to retire: everybody at the end, else one worker at a time, when no other is just being replaced. */
 static void choose_retiring(pil_sched *s) {
-    bool all = is_over(s), one = false;
+    bool all = s->gave_up, one = false;
     for (uint32_t i = 0; i < s->n_slots && !all; i++) {
         const pil_slot *w = &s->slots[i];
         if (w->state == PIL_SLOT_ABSENT) one |= !s->breaker.open;
@@ -450,7 +448,7 @@ static bool act_on(pil_sched *s, pil_slot *w, pil_action *out) {
     } else if (w->retire && is_live(w) && w->n_out == 0) {
         set_state(s, w, PIL_SLOT_ENDING);
         w->cause = PIL_CAUSE_RETIRED;
-        s->count.retired += !is_over(s);
+        s->count.retired += !s->gave_up;
         out->kind = PIL_ACTION_RETIRE;
         out->why = w->replace_why;
         end_if_nobody_comes(s);

@@ -87,7 +87,6 @@ static pillion_status admit(const pil_sched *s, const pil_share *sh, uint64_t cl
                             pillion_error *err) {
     if (s->gave_up || (s->breaker.open && s->n_ready == 0))
         return pil_err_set(err, PILLION_E_UNAVAILABLE, "%s", s->reason);
-    if (s->draining) return pil_err_set(err, PILLION_E_UNAVAILABLE, "the server is stopping");
     if (is_queue_full(s, sh, client, tokens))
         return pil_err_set(err, PILLION_E_LIMIT, "the queue is full: %zu texts wait",
                            s->shares[PIL_SHARE_BULK].texts_waiting + s->shares[PIL_SHARE_SHORT].texts_waiting);
@@ -181,7 +180,7 @@ void pil_sched_set_model(pil_sched *s, const char *digest, uint32_t text_tokens_
 /* ── End ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* Takes every trace of a job out of the queue and the batches: linear in its own texts and in the retries. */
-static void detach(pil_sched *s, pil_job *j) {
+static void detach(pil_job *j) {
     pil_share_leave_ring(j);
     for (pil_task *t; (t = pil_job_next_task(j)); j->next_task++) {
         pil_share_uncount(t);
@@ -195,7 +194,7 @@ static void detach(pil_sched *s, pil_job *j) {
         t->place = PIL_TASK_DONE;
     }
     for (pil_task *t; (t = j->out.first);) {
-        pil_batch_forget_task(s, t);
+        pil_batch_forget_task(t);
         t->place = PIL_TASK_DONE;
     }
 }
@@ -250,7 +249,7 @@ void pil_job_end_rest(pil_sched *s, pil_job *j, pillion_status status, pil_job_e
         s->count.texts_expired += status == PILLION_E_DEADLINE;
         s->count.texts_lost += status == PILLION_E_LOST;
     }
-    detach(s, j);
+    detach(j);
     finish(s, j, end);
 }
 
@@ -268,7 +267,7 @@ void pil_sched_cancel(pil_sched *s, pil_job *j) {
     if (j->is_finished) {
         PIL_LIST_REMOVE(&s->finished, j, prev, next);
     } else {
-        detach(s, j);
+        detach(j);
         forget(s, j);
     }
     pil_job_destroy(j);

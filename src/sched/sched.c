@@ -95,12 +95,6 @@ void pil_sched_give_up(pil_sched *s, const char *why) {
     pil_job_end_all(s, PIL_JOB_UNAVAILABLE);
 }
 
-void pil_sched_drain(pil_sched *s) { s->draining = true; }
-
-bool pil_sched_is_drained(const pil_sched *s) {
-    return (s->draining || s->gave_up) && s->n_jobs == 0 && s->n_alive == 0;
-}
-
 /* ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 void pil_sched_advance(pil_sched *s, uint64_t now_ms) {

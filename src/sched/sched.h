@@ -61,12 +61,9 @@ void pil_sched_start(pil_sched *s);
 /* What the first worker told about the model. digest (copied, may be NULL) is part of what quarantine remembers.
  * Estimates are min(text_tokens_max, 2 + bytes/3) for a text; 0 means that no limit is known. */
 void pil_sched_set_model(pil_sched *s, const char *digest, uint32_t text_tokens_max);
-/* There will be no worker, because of `why` (copied): all jobs end, and later ones are refused, with it. */
+/* There will be no worker, because of `why` (copied): all jobs end, and later ones are refused, with it. Workers that
+ * there are get a RETIRE. */
 void pil_sched_give_up(pil_sched *s, const char *why);
-/* No new jobs; what is known is finished; then every worker is told to RETIRE. */
-void pil_sched_drain(pil_sched *s);
-/* After pil_sched_drain() or pil_sched_give_up(): no job is left and every slot is empty. */
-bool pil_sched_is_drained(const pil_sched *s);
 
 /* ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -92,7 +89,7 @@ typedef enum pil_job_end {
  *   options   copied; prompt_name borrowed like the inputs; progress and cancel are ignored.
  *   ud        handed back by pil_job_ud().
  *   Errors    E_LIMIT: the queue is full (a job of any size is admitted while the queue is below its limit);
- *             E_UNAVAILABLE: no worker is ready and none can be started (err has the reason), or draining; E_NOMEM.
+ *             E_UNAVAILABLE: no worker is ready and none can be started (err has the reason), or we gave up; E_NOMEM.
  *   *out      owned by the scheduler until pil_sched_finished() gives it away. It may be finished at once. */
 pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pillion_op op,
                                 const pillion_run_options *options, const pillion_input *inputs, size_t n, void *ud,

@@ -253,7 +253,7 @@ struct pil_sched {
     uint32_t n_ready, n_out;
     uint32_t n_alive;
     uint32_t text_tokens_max;
-    bool started, gave_up, draining;
+    bool started, gave_up;
     char reason[160];
     pil_sched_load count; /* the counters */
 };
@@ -291,7 +291,7 @@ bool pil_job_convicted(pil_sched *s, pil_task *t); /* in quarantine since it was
 
 /* batch.c */
 const pil_batch *pil_batch_next(pil_sched *s); /* the next to be sent, or NULL */
-void pil_batch_forget_task(pil_sched *s, pil_task *t); /* OUT -> in no list; nobody waits for it in its batch */
+void pil_batch_forget_task(pil_task *t); /* OUT -> in no list; nobody waits for it in its batch */
 /* The worker is gone, or not to be believed: all its texts go back. strike, lost: what that means for its oldest. */
 void pil_batch_give_back_all(pil_sched *s, pil_slot *w, bool strike, bool lost);
 bool pil_batch_abandon_due(const pil_slot *w);

@@ -53,7 +53,7 @@ enum fault {
     FAULT_REFUSE = 1 << 14,    /* a batch fails as a whole */
     FAULT_SLOW = 1 << 15,      /* a batch takes seconds, but gets on */
     FAULT_BROKEN = 1 << 16,    /* no worker ever becomes ready, for a while */
-    FAULT_DRAIN = 1 << 17,     /* told to stop in the middle */
+    FAULT_GIVE_UP = 1 << 17,   /* told in the middle that there will be no worker any more */
     FAULT_COUNT = 18,
 };
 
@@ -98,8 +98,8 @@ typedef struct sim {
     pil_sched *s;
     pil_sched_options opt;
     uint32_t n_slots;
-    uint64_t now, told_ms, skipped, pause_ms, outside_ms, jump_ms, drain_ms, broken_until, spawn_bad_until;
-    bool just_jumped, drained;
+    uint64_t now, told_ms, skipped, pause_ms, outside_ms, jump_ms, give_up_ms, broken_until, spawn_bad_until;
+    bool just_jumped, gave_up;
     fake workers[SLOTS_MAX];
     client_job jobs[JOBS_MAX];
     size_t n_jobs;
@@ -434,7 +434,7 @@ static void submit(sim *m, client_job *c) {
     if (!st) return;
     c->state = 2;
     total.refused++;
-    bool justified = st == PILLION_E_LIMIT || m->drained;
+    bool justified = st == PILLION_E_LIMIT || m->gave_up;
     if (st == PILLION_E_UNAVAILABLE) justified |= m->early >= 5 || m->failed_said;
     CHECK(m, justified && err.text[0], "refused with %d: %s", st, err.text);
 }
@@ -477,7 +477,7 @@ static void take_finished(sim *m) {
         CHECK(m, age <= m->opt.total_ms + 1, "a job of %" PRIu64 " ms", age);
         if (pil_job_ended(j) == PIL_JOB_EXPIRED) CHECK(m, age >= m->opt.hold_ms, "expired after %" PRIu64 " ms", age);
         if (pil_job_ended(j) == PIL_JOB_UNAVAILABLE)
-            CHECK(m, m->early >= 5 || m->failed_said, "unavailable after %u deaths", m->early);
+            CHECK(m, m->early >= 5 || m->failed_said || m->gave_up, "unavailable after %u deaths", m->early);
         for (size_t i = 0; i < c->n; i++) check_item(m, c, i, age);
         for (size_t i = 0; i < c->n; i++) total.statuses[-pil_job_item(j, i)->status]++;
         total.ends[pil_job_ended(j)]++;
@@ -517,7 +517,7 @@ static void jump(sim *m) {
     }
     uint64_t ms = chance(m, 50) ? between(m, 2001, 20000) : between(m, 60000, 3600000);
     m->jump_ms = NEVER;
-    uint64_t *at[] = {&m->pause_ms, &m->outside_ms, &m->drain_ms, &m->broken_until, &m->spawn_bad_until};
+    uint64_t *at[] = {&m->pause_ms, &m->outside_ms, &m->give_up_ms, &m->broken_until, &m->spawn_bad_until};
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         if (*at[i] != NEVER) *at[i] += ms;
     for (uint32_t i = 0; i < m->n_slots; i++) {
@@ -553,7 +553,7 @@ static unsigned choose_faults(sim *m) {
     if (chance(m, 40)) return alone[below(m, sizeof alone / sizeof *alone)];
     unsigned all = (1u << FAULT_COUNT) - 1, faults = (unsigned)next_random(m) & all;
     if (chance(m, 60)) faults &= (unsigned)next_random(m);
-    if (chance(m, 80)) faults &= ~(unsigned)(FAULT_BROKEN | FAULT_DRAIN);
+    if (chance(m, 80)) faults &= ~(unsigned)(FAULT_BROKEN | FAULT_GIVE_UP);
     return faults;
 }
 
@@ -614,7 +614,7 @@ static void make(sim *m, uint64_t seed, bool loud) {
     m->outside_ms = has(m, FAULT_OUTSIDE) ? below(m, 300) : NEVER;
     m->pause_ms = has(m, FAULT_SWIZZLE) ? below(m, 300) : NEVER;
     m->jump_ms = has(m, FAULT_JUMP) ? below(m, 1000) : NEVER;
-    m->drain_ms = has(m, FAULT_DRAIN) ? below(m, 1000) : NEVER;
+    m->give_up_ms = has(m, FAULT_GIVE_UP) ? below(m, 1000) : NEVER;
     m->broken_until = has(m, FAULT_BROKEN) ? below(m, 30000) : 0;
     m->spawn_bad_until = has(m, FAULT_SPAWN) ? below(m, 4000) : 0;
     m->now = 1;
@@ -631,7 +631,7 @@ static bool is_over(const sim *m) {
 static uint64_t next_ms(sim *m) {
     uint64_t next = pil_sched_next_ms(m->s);
     CHECK(m, next > m->now, "it wants to be woken at %" PRIu64 ", again and again", next);
-    next = min_of(next, min_of(min_of(m->outside_ms, m->pause_ms), min_of(m->jump_ms, m->drain_ms)));
+    next = min_of(next, min_of(min_of(m->outside_ms, m->pause_ms), min_of(m->jump_ms, m->give_up_ms)));
     for (uint32_t i = 0; i < m->n_slots; i++) next = min_of(next, worker_due(&m->workers[i]));
     for (size_t i = 0; i < m->n_jobs; i++) {
         if (m->jobs[i].state == 0) next = min_of(next, m->jobs[i].submit_ms);
@@ -648,7 +648,7 @@ static void drain_actions(sim *m) {
     }
 }
 
-static void stop_sending_faults(sim *m) { m->outside_ms = m->pause_ms = m->jump_ms = m->drain_ms = NEVER; }
+static void stop_sending_faults(sim *m) { m->outside_ms = m->pause_ms = m->jump_ms = m->give_up_ms = NEVER; }
 
 static void step(sim *m) {
     m->now = next_ms(m);
@@ -667,10 +667,10 @@ static void step(sim *m) {
         }
     if (m->now >= m->outside_ms) kill_somebody(m);
     if (m->now >= m->pause_ms) pause_or_release(m);
-    if (m->now >= m->drain_ms) {
-        m->drain_ms = NEVER;
-        m->drained = true;
-        pil_sched_drain(m->s);
+    if (m->now >= m->give_up_ms) {
+        m->give_up_ms = NEVER;
+        m->gave_up = true;
+        pil_sched_give_up(m->s, "there will be no worker");
     }
     for (size_t i = 0; i < m->n_jobs; i++) {
         client_job *c = &m->jobs[i];
@@ -760,12 +760,10 @@ static void run_schedule(sim *m, uint64_t seed, bool loud) {
     }
     check_poison(m);
     stop_sending_faults(m);
-    pil_sched_drain(m->s);
+    pil_sched_give_up(m->s, "it is over");
     drain_actions(m);
-    while (!pil_sched_is_drained(m->s)) {
-        step(m);
-        CHECK(m, ++m->steps < 21000, "it never drains");
-    }
+    for (pil_sched_load load; pil_sched_measure(m->s, &load), load.workers_alive > 0; step(m))
+        CHECK(m, ++m->steps < 21000, "it never ends");
     check_empty(m);
     pil_sched_destroy(m->s);
 }
