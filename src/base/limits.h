@@ -94,7 +94,7 @@
 #define PIL_LIMIT_HOLD_MS 25000           /* how long a request waits for a model: below the 30 s of usual clients */
 #define PIL_LIMIT_WORKER_MEMORY (512 * PIL_MIB) /* a worker's own memory: a large model's scratch is a tenth of it */
 #define PIL_LIMIT_LOSSES 16               /* workers that may die under one job: 15 poison texts and one more */
-#define PIL_LIMIT_QUEUE_BYTES (256 * PIL_MIB) /* texts of all unfinished jobs: eight of the largest bodies */
+#define PIL_LIMIT_QUEUE_BYTES (256 * PIL_MIB) /* texts of all unfinished jobs that are not short: eight large bodies */
 #define PIL_LIMIT_QUEUE_MS 10000          /* work that waits, at the measured speed: a client's patience */
 #define PIL_LIMIT_DEADLINE_MS 60000       /* a job without any answer: twice what usual clients wait */
 #define PIL_LIMIT_TOTAL_MS 600000         /* a job in all: the largest request on a slow machine */

@@ -33,7 +33,6 @@ struct pil_server {
     pil_conn *conns; /* all of them, newest first */
     size_t n_conns, n_turned_away; /* the first with the second */
     size_t in_flight_bytes; /* conn.c counts them */
-    uint64_t queue_full_ms; /* when the pool's queue last refused a request; 0 since it has taken one */
     uint64_t last_client;   /* the number given to the latest connection */
     pil_timer *sweep; /* runs while there are connections */
     pil_document *documents; /* running, then waiting, in the order in which they came */

@@ -12,7 +12,6 @@
 #include "http/http_int.h"
 
 #define SMALL_BODY_MAX (64 * PIL_KIB) /* of a request that needs none */
-#define QUEUE_FULL_MS 500             /* for so long the queue is taken to be full after it has refused something */
 #define PATH_BYTES_MAX 64             /* longer than every route */
 
 static void root(pil_exchange *x) {
@@ -139,11 +138,10 @@ typedef struct passage {
     char decoded[PATH_BYTES_MAX];
 } passage;
 
-/* Whether a large body would most likely be read for nothing. Small requests always ask the queue itself. */
+/* Whether a large body would most likely be read for nothing: only texts that are cut can make it a small job. */
 static bool is_queue_full(const pil_exchange *x) {
-    const pil_server *s = x->server;
-    return s->queue_full_ms && !x->body_read && x->request->declared_bytes > SMALL_BODY_MAX &&
-           pil_loop_now_ms(s->loop) - s->queue_full_ms < QUEUE_FULL_MS;
+    return !x->body_read && x->request->declared_bytes > SMALL_BODY_MAX &&
+           pil_pool_is_full(x->server->pool, pil_conn_client(x->conn), SMALL_BODY_MAX);
 }
 
 static void look(const pil_exchange *x, passage *p) {

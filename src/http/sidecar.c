@@ -202,7 +202,6 @@ static void submit(pil_exchange *x, size_t n) {
     pillion_error err = {0};
     pillion_status st = pil_pool_submit(x->server->pool, &x->ticket, pil_conn_client(x->conn), PILLION_OP_EMBED,
                                         &options, x->inputs, n, on_embedded, x, &err);
-    x->server->queue_full_ms = st == PILLION_E_LIMIT ? pil_loop_now_ms(x->server->loop) : 0;
     if (st == PILLION_E_LIMIT)
         pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), PIL_QUEUE_FULL);
     else if (st == PILLION_E_NOMEM) out_of_memory(x);

@@ -364,6 +364,9 @@ void pil_pool_destroy(pil_pool *p) {
 
 const pil_pool_info *pil_pool_info_of(const pil_pool *p) { return &p->info; }
 void pil_pool_measure(const pil_pool *p, pil_sched_load *out) { pil_sched_measure(p->sched, out); }
+bool pil_pool_is_full(const pil_pool *p, uint64_t client, uint64_t bytes) {
+    return pil_sched_is_full(p->sched, client, bytes);
+}
 uint64_t pil_pool_retry_after_ms(const pil_pool *p) { return pil_sched_retry_after_ms(p->sched); }
 
 pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, pillion_op op,

@@ -77,6 +77,8 @@ typedef void (*pil_done_fn)(const pil_job *job, void *ud);
 pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, pillion_op op,
                                const pillion_run_options *options, const pillion_input *inputs, size_t n,
                                pil_done_fn on_done, void *ud, pillion_error *err);
+/* Whether so many bytes of text of that client would most likely be refused for a full queue. */
+bool pil_pool_is_full(const pil_pool *p, uint64_t client, uint64_t bytes);
 /* What waits, what works, and what has happened so far: counters for /metrics. */
 void pil_pool_measure(const pil_pool *p, pil_sched_load *out);
 /* When a client that was refused may come again: 1 s to 60 s. */

@@ -13,8 +13,6 @@
 #include "base/limits.h"
 #include "sched/sched_int.h"
 
-/* A batch is not cut smaller to keep all workers busy: below it a frame costs more than it brings. */
-#define BATCH_TOKENS_MIN 64
 #define STRIKES_MAX 2
 #define LOSSES_MAX 3
 
@@ -36,13 +34,15 @@ static bool has_other(const pil_sched *s, uint64_t life) {
     return false;
 }
 
-/* What waits is shared among the idle workers, so that a small job alone uses all of them. */
-static uint32_t budget(const pil_sched *s, int share) {
+/* What waits is shared among the idle workers, so that a small job alone uses all of them. The express worker has small
+ * batches only, whatever they are: who asks next waits for them. */
+static uint32_t budget(const pil_sched *s, const pil_slot *w, int share) {
+    if (w == &s->slots[s->opt.workers]) return s->shares[PIL_SHARE_SHORT].quantum;
     if (share == PIL_SHARE_SHORT) return s->opt.batch_tokens;
     uint32_t idle = 0;
     for (uint32_t i = 0; i < s->opt.workers; i++) idle += has_room(&s->slots[i], 0);
     uint64_t part = idle > 1 ? (s->shares[share].tokens_waiting + idle - 1) / idle : s->opt.batch_tokens;
-    if (part < BATCH_TOKENS_MIN) part = BATCH_TOKENS_MIN;
+    if (part < PIL_BATCH_TOKENS_MIN) part = PIL_BATCH_TOKENS_MIN;
     return part < s->opt.batch_tokens ? (uint32_t)part : s->opt.batch_tokens;
 }
 
@@ -100,7 +100,7 @@ static void fill_from_retries(pil_sched *s, const pil_slot *w, pil_share *sh, pi
 }
 
 static void fill_from_new(pil_sched *s, pil_share *sh, pil_work *b, uint32_t tokens_max) {
-    for (pil_task *t; (t = pil_share_next(sh, s->opt.batch_tokens));) {
+    for (pil_task *t; (t = pil_share_next(sh));) {
         bool convicted = pil_job_convicted(s, t);
         if (!convicted && !fits(s, b, t, tokens_max)) {
             pil_share_pass(t);
@@ -135,7 +135,7 @@ static const pil_batch *hand_out(pil_sched *s, pil_slot *w, pil_work *b) {
 static const pil_batch *try_fill(pil_sched *s, pil_slot *w, int share, bool avoiding) {
     pil_share *sh = &s->shares[share];
     pil_work *b = unused_batch(s, w);
-    uint32_t tokens_max = budget(s, share);
+    uint32_t tokens_max = budget(s, w, share);
     b->public = (pil_batch){0};
     b->n_live = 0;
     fill_from_retries(s, w, sh, b, tokens_max, avoiding);
@@ -155,7 +155,7 @@ static const pil_batch *next_canary(pil_sched *s) {
         bool wanted = w->state == PIL_SLOT_PROVING || (w->state == PIL_SLOT_READY && !w->retire);
         if (!wanted || w->canary_out || w->n_out == s->opt.depth || s->now_ms < w->canary_due_ms) continue;
         pil_work *b = unused_batch(s, w);
-        b->public = (pil_batch){.op = PILLION_OP_EMBED, .n = 1, .tokens = BATCH_TOKENS_MIN};
+        b->public = (pil_batch){.op = PILLION_OP_EMBED, .n = 1, .tokens = PIL_BATCH_TOKENS_MIN};
         pillion_run_options_init(&b->public.options);
         b->tasks[0] = NULL;
         b->n_live = 0;
@@ -167,22 +167,23 @@ static const pil_batch *next_canary(pil_sched *s) {
     return NULL;
 }
 
-/* Short jobs go to the express worker, else to one that is idle; but not twice in a row while long jobs wait. */
+/* Short jobs go to the express worker, else to one that is idle, or behind what it does if the express one is missing;
+ * but not twice in a row while long jobs wait. */
 static const pil_batch *next_short(pil_sched *s, uint32_t n_out) {
     pil_slot *express = &s->slots[s->opt.workers];
     const pil_batch *b = NULL;
     if (has_room(express, n_out)) b = try_fill(s, express, PIL_SHARE_SHORT, false);
-    bool avoiding = s->shares[PIL_SHARE_SHORT].n_avoiding > 0;
-    for (uint32_t i = 0; i < s->opt.workers && !b && (n_out == 0 || avoiding); i++) {
+    bool avoiding = s->shares[PIL_SHARE_SHORT].n_avoiding > 0, open = n_out == 0 || pil_fleet_is_missing(s, express);
+    for (uint32_t i = 0; i < s->opt.workers && !b && (open || avoiding); i++) {
         pil_slot *w = &s->slots[i];
-        bool turn = n_out == 0 && (!w->last_short || s->shares[PIL_SHARE_BULK].texts_waiting == 0);
+        bool turn = open && (!w->last_short || s->shares[PIL_SHARE_BULK].texts_waiting == 0);
         if (has_room(w, n_out) && (turn || avoiding)) b = try_fill(s, w, PIL_SHARE_SHORT, !turn);
     }
     return b;
 }
 
 /* A busy worker gets a second batch only while enough waits for everybody. The express worker helps while a bulk
- * worker is missing, and where it is the only other one for wrong numbers. */
+ * worker is missing and not just being replaced, and where it is the only other one for wrong numbers. */
 static const pil_batch *next_bulk(pil_sched *s, uint32_t n_out) {
     const pil_share *sh = &s->shares[PIL_SHARE_BULK];
     const pil_batch *b = NULL;
@@ -235,8 +236,7 @@ static pil_work *pop(pil_sched *s, pil_slot *w) {
     return b;
 }
 
-void pil_batch_forget_task(pil_sched *s, pil_task *t) {
-    (void)s;
+void pil_batch_forget_task(pil_task *t) {
     pil_work *b = t->batch;
     assert(t->place == PIL_TASK_OUT && b->tasks[t->seat] == t && b->n_live > 0);
     b->tasks[t->seat] = NULL;
@@ -246,7 +246,7 @@ void pil_batch_forget_task(pil_sched *s, pil_task *t) {
 }
 
 static void give_back(pil_sched *s, pil_task *t) {
-    pil_batch_forget_task(s, t);
+    pil_batch_forget_task(t);
     s->count.retries++;
     pil_share_give_back(t);
 }
@@ -264,7 +264,7 @@ static void settle(pil_sched *s, pil_slot *w, pil_task *t, pil_answer *a, const 
     pil_job *j = t->job;
     if (said->status == PILLION_E_NUMERIC && !t->avoid_life) {
         t->alone = true;
-        pil_batch_forget_task(s, t);
+        pil_batch_forget_task(t);
         t->avoid_life = w->life;
         pil_share_give_back(t);
         s->count.numeric_retries++;
@@ -275,7 +275,7 @@ static void settle(pil_sched *s, pil_slot *w, pil_task *t, pil_answer *a, const 
     if (item.status <= PILLION_E_POISON || item.status == PILLION_E_CANCELLED || item.status > PILLION_OK)
         item = (pillion_item){.status = PILLION_E_INTERNAL}; /* those are not a worker's to say */
     if (t->avoid_life && item.status != PILLION_E_NUMERIC) pil_fleet_numeric_strike(s, t->avoid_life);
-    pil_batch_forget_task(s, t);
+    pil_batch_forget_task(t);
     pil_job_progress(s, j);
     if (item.n_tokens) pil_share_correct(t, item.n_tokens);
     if (pil_job_keep(j, a)) pil_job_task_done(s, t, &item);
@@ -327,7 +327,7 @@ static void refuse(pil_sched *s, pil_work *b, pillion_status status) {
     for (size_t i = 0; i < b->public.n; i++) {
         pil_task *t = b->tasks[i];
         if (!t) continue;
-        pil_batch_forget_task(s, t);
+        pil_batch_forget_task(t);
         pil_job_progress(s, t->job);
         pil_job_task_status(s, t, status);
     }
@@ -385,7 +385,7 @@ static void convict(pil_sched *s, pil_task *t) {
     pil_job *j = t->job;
     pil_quarantine_add(&s->quarantine, j, (size_t)(t - j->tasks), s->now_ms + s->opt.quarantine_ms);
     s->count.texts_poisoned++;
-    pil_batch_forget_task(s, t);
+    pil_batch_forget_task(t);
     pil_job_progress(s, j);
     pil_job_task_status(s, t, PILLION_E_POISON);
 }
@@ -409,7 +409,7 @@ static void give_back_fatal(pil_sched *s, pil_work *b, bool strike) {
         if (t->strikes >= STRIKES_MAX) {
             convict(s, t);
         } else if (t->losses >= LOSSES_MAX) {
-            pil_batch_forget_task(s, t);
+            pil_batch_forget_task(t);
             s->count.texts_lost++;
             pil_job_task_status(s, t, PILLION_E_LOST);
         } else {

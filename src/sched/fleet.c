@@ -29,6 +29,7 @@
 #define BUDGET_MS 30000
 #define PROBE_MS 10000
 #define NUMERIC_STRIKES_MAX 3
+#define MISSING_MS 100 /* a replacement takes half of it: until then to wait for it is quicker than a batch elsewhere */
 
 /* ── State of a slot ────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -38,9 +39,13 @@ bool pil_fleet_is_trusted(const pil_slot *w) {
     return w->cause != PIL_CAUSE_LIED && w->cause != PIL_CAUSE_CANARY && w->cause != PIL_CAUSE_FAILED;
 }
 
+bool pil_fleet_is_missing(const pil_sched *s, const pil_slot *w) {
+    return w->state != PIL_SLOT_READY && s->now_ms >= w->left_ms + MISSING_MS;
+}
+
 bool pil_fleet_is_bulk_missing(const pil_sched *s) {
     for (uint32_t i = 0; i < s->opt.workers; i++)
-        if (s->slots[i].state != PIL_SLOT_READY || s->slots[i].retire) return true;
+        if (pil_fleet_is_missing(s, &s->slots[i])) return true;
     return false;
 }
 
@@ -54,6 +59,7 @@ static void set_state(pil_sched *s, pil_slot *w, pil_slot_state state) {
     w->state = state;
     w->since_ms = s->now_ms;
     s->n_ready += (state == PIL_SLOT_READY) - was_ready;
+    if (was_ready) w->left_ms = s->now_ms;
     if (was_ready && s->n_ready == 0) s->unready_ms = s->now_ms;
 }
 
@@ -223,6 +229,7 @@ static void spawn(pil_sched *s, pil_slot *w) {
     *w = (pil_slot){.out = out,
                     .life = ++s->lives,
                     .spawned_ms = s->now_ms,
+                    .left_ms = w->was_spawned ? w->left_ms : s->now_ms,
                     .moved_ms = s->now_ms,
                     .backoff_ms = w->backoff_ms,
                     .last_short = w->last_short,
@@ -231,9 +238,7 @@ static void spawn(pil_sched *s, pil_slot *w) {
     set_state(s, w, PIL_SLOT_STARTING);
 }
 
-static bool is_over(const pil_sched *s) { return s->gave_up || (s->draining && s->n_jobs == 0); }
-
-static bool may_spawn(const pil_sched *s) { return s->started && !is_over(s); }
+static bool may_spawn(const pil_sched *s) { return s->started && !s->gave_up; }
 
 static bool is_probing(const pil_sched *s) {
     for (uint32_t i = 0; i < s->n_slots; i++)
@@ -374,7 +379,7 @@ static void fire(pil_sched *s, pil_slot *w) {
 
 /* Who is to retire: everybody at the end, else one worker at a time, when no other is just being replaced. */
 static void choose_retiring(pil_sched *s) {
-    bool all = is_over(s), one = false;
+    bool all = s->gave_up, one = false;
     for (uint32_t i = 0; i < s->n_slots && !all; i++) {
         const pil_slot *w = &s->slots[i];
         if (w->state == PIL_SLOT_ABSENT) one |= !s->breaker.open;
@@ -395,8 +400,19 @@ void pil_fleet_advance(pil_sched *s) {
     if (s->breaker.open && s->n_ready > 0 && is_calm(s)) close_breaker(s);
 }
 
-uint64_t pil_fleet_next_ms(const pil_sched *s) {
+/* When the express worker will begin to stand in for one that is just being replaced; UINT64_MAX: it need not. */
+static uint64_t help_ms(const pil_sched *s) {
     uint64_t next = UINT64_MAX;
+    bool wanted = s->opt.express && s->shares[PIL_SHARE_BULK].texts_waiting > 0;
+    for (uint32_t i = 0; i < s->opt.workers && wanted; i++) {
+        uint64_t at = s->slots[i].left_ms + MISSING_MS;
+        if (s->slots[i].state != PIL_SLOT_READY && at > s->now_ms && at < next) next = at;
+    }
+    return next;
+}
+
+uint64_t pil_fleet_next_ms(const pil_sched *s) {
+    uint64_t next = help_ms(s);
     bool absent = false;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const pil_slot *w = &s->slots[i];
@@ -432,7 +448,7 @@ static bool act_on(pil_sched *s, pil_slot *w, pil_action *out) {
     } else if (w->retire && is_live(w) && w->n_out == 0) {
         set_state(s, w, PIL_SLOT_ENDING);
         w->cause = PIL_CAUSE_RETIRED;
-        s->count.retired += !is_over(s);
+        s->count.retired += !s->gave_up;
         out->kind = PIL_ACTION_RETIRE;
         out->why = w->replace_why;
         end_if_nobody_comes(s);

@@ -16,6 +16,9 @@
 #include "base/err.h"
 #include "sched/sched_int.h"
 
+/* Short jobs have this part of the bytes beside what the others have: most of them are a line. */
+#define SHORT_BYTES_PART 8
+
 /* ── Answers ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 pil_answer *pil_answer_create(size_t arena_bytes_max) {
@@ -49,8 +52,10 @@ bool pil_job_keep(pil_job *j, pil_answer *a) {
 
 /* ── Submission ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static uint64_t tokens_of(uint64_t text_bytes) { return 2 + text_bytes / 3; }
+
 static uint32_t estimate(const pil_sched *s, const pillion_input *in) {
-    uint64_t tokens = in->text ? 2 + (uint64_t)in->text_bytes / 3 : 2 + (uint64_t)in->n_ids;
+    uint64_t tokens = in->text ? tokens_of(in->text_bytes) : 2 + (uint64_t)in->n_ids;
     if (s->text_tokens_max && tokens > s->text_tokens_max) tokens = s->text_tokens_max;
     return tokens > UINT32_MAX ? UINT32_MAX : tokens < 2 ? 2 : (uint32_t)tokens;
 }
@@ -59,25 +64,30 @@ static uint64_t bytes_of(const pillion_input *in) {
     return in->text ? in->text_bytes : in->n_ids * sizeof *in->ids;
 }
 
-/* What waits at the measured speed must not outlast clients' patience. A client with nothing waiting gets in beside one
- * that fills the queue. Short jobs do not suffer from a full queue of long ones. */
-static bool is_queue_full(const pil_sched *s, const pil_share *sh, uint64_t client) {
-    uint64_t waiting = s->shares[PIL_SHARE_BULK].tokens_waiting + s->shares[PIL_SHARE_SHORT].tokens_waiting;
-    if (waiting >= s->opt.queue_tokens_max || s->bytes >= s->opt.queue_bytes_max) return true;
+/* What a job would wait for at the measured speed must not outlast its client's patience: what the client waits for
+ * already, and what fair share serves of others before the job is done. Of each other client that is as much as of this
+ * one, and a quantum more; the one that has most does not count, so that nobody is shut out by a single other one. */
+static bool is_queue_full(const pil_sched *s, const pil_share *sh, uint64_t client, uint64_t tokens) {
+    bool is_short = sh == &s->shares[PIL_SHARE_SHORT];
+    uint64_t bytes_max = is_short ? s->opt.queue_bytes_max / SHORT_BYTES_PART : s->opt.queue_bytes_max;
+    if (sh->tokens_waiting >= s->opt.queue_tokens_max || sh->bytes >= bytes_max) return true;
     uint64_t rate = pil_sched_tokens_per_s(s);
     if (rate == 0 || s->opt.queue_ms == 0) return false;
     uint64_t most = rate * s->opt.queue_ms / 1000, least = (uint64_t)8 * s->n_slots * s->opt.batch_tokens;
     if (most < least) most = least;
-    const pil_client *c = pil_share_find(sh, client);
-    if (!c || c->tokens_waiting == 0) most *= 2;
-    return sh->tokens_waiting >= most;
+    uint64_t own = pil_share_waiting(sh, client);
+    return own + pil_share_ahead(sh, client, own + tokens + sh->quantum) >= most;
 }
 
-static pillion_status admit(const pil_sched *s, const pil_share *sh, uint64_t client, pillion_error *err) {
+bool pil_sched_is_full(const pil_sched *s, uint64_t client, uint64_t bytes) {
+    return is_queue_full(s, &s->shares[PIL_SHARE_BULK], client, tokens_of(bytes));
+}
+
+static pillion_status admit(const pil_sched *s, const pil_share *sh, uint64_t client, uint64_t tokens,
+                            pillion_error *err) {
     if (s->gave_up || (s->breaker.open && s->n_ready == 0))
         return pil_err_set(err, PILLION_E_UNAVAILABLE, "%s", s->reason);
-    if (s->draining) return pil_err_set(err, PILLION_E_UNAVAILABLE, "the server is stopping");
-    if (is_queue_full(s, sh, client))
+    if (is_queue_full(s, sh, client, tokens))
         return pil_err_set(err, PILLION_E_LIMIT, "the queue is full: %zu texts wait",
                            s->shares[PIL_SHARE_BULK].texts_waiting + s->shares[PIL_SHARE_SHORT].texts_waiting);
     return PILLION_OK;
@@ -121,7 +131,7 @@ pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pi
     }
     bool is_short = s->opt.express && tokens <= s->opt.express_tokens;
     pil_share *sh = &s->shares[is_short ? PIL_SHARE_SHORT : PIL_SHARE_BULK];
-    pillion_status st = admit(s, sh, client, err);
+    pillion_status st = admit(s, sh, client, tokens, err);
     if (st) return st;
     pil_job *j = job_create(inputs, n);
     if (j) j->client = pil_share_client(sh, client);
@@ -143,7 +153,7 @@ pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pi
         pil_share_count(&j->tasks[i]);
     }
     s->n_jobs++;
-    s->bytes += bytes;
+    sh->bytes += bytes;
     PIL_LIST_APPEND(&s->by_age, j, prev, next);
     PIL_LIST_APPEND(&s->by_progress, j, step_prev, step_next);
     pil_share_enter_ring(j);
@@ -170,7 +180,7 @@ void pil_sched_set_model(pil_sched *s, const char *digest, uint32_t text_tokens_
 /* ── End ────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* Takes every trace of a job out of the queue and the batches: linear in its own texts and in the retries. */
-static void detach(pil_sched *s, pil_job *j) {
+static void detach(pil_job *j) {
     pil_share_leave_ring(j);
     for (pil_task *t; (t = pil_job_next_task(j)); j->next_task++) {
         pil_share_uncount(t);
@@ -184,7 +194,7 @@ static void detach(pil_sched *s, pil_job *j) {
         t->place = PIL_TASK_DONE;
     }
     for (pil_task *t; (t = j->out.first);) {
-        pil_batch_forget_task(s, t);
+        pil_batch_forget_task(t);
         t->place = PIL_TASK_DONE;
     }
 }
@@ -193,7 +203,7 @@ static void forget(pil_sched *s, pil_job *j) {
     PIL_LIST_REMOVE(&s->by_age, j, prev, next);
     PIL_LIST_REMOVE(&s->by_progress, j, step_prev, step_next);
     s->n_jobs--;
-    s->bytes -= j->bytes;
+    j->share->bytes -= j->bytes;
     pil_share_leave(j->share, j->client);
     j->client = NULL;
 }
@@ -239,7 +249,7 @@ void pil_job_end_rest(pil_sched *s, pil_job *j, pillion_status status, pil_job_e
         s->count.texts_expired += status == PILLION_E_DEADLINE;
         s->count.texts_lost += status == PILLION_E_LOST;
     }
-    detach(s, j);
+    detach(j);
     finish(s, j, end);
 }
 
@@ -257,7 +267,7 @@ void pil_sched_cancel(pil_sched *s, pil_job *j) {
     if (j->is_finished) {
         PIL_LIST_REMOVE(&s->finished, j, prev, next);
     } else {
-        detach(s, j);
+        detach(j);
         forget(s, j);
     }
     pil_job_destroy(j);

@@ -54,6 +54,9 @@ pillion_status pil_sched_create(pil_sched **out, const pil_sched_options *opt, p
     s->opt = *opt;
     s->random = opt->seed;
     s->quarantine.max = opt->quarantine_max;
+    s->shares[PIL_SHARE_BULK].quantum = opt->batch_tokens;
+    s->shares[PIL_SHARE_SHORT].quantum =
+        opt->batch_tokens < PIL_BATCH_TOKENS_MIN ? opt->batch_tokens : PIL_BATCH_TOKENS_MIN;
     s->n_slots = opt->workers + opt->express;
     s->batch_tasks_max = opt->batch_tokens / 2 + 1; /* a text counts at least 2 tokens */
     size_t n_batches = (size_t)s->n_slots * opt->depth;
@@ -90,12 +93,6 @@ void pil_sched_give_up(pil_sched *s, const char *why) {
     s->gave_up = true;
     snprintf(s->reason, sizeof s->reason, "%s", why);
     pil_job_end_all(s, PIL_JOB_UNAVAILABLE);
-}
-
-void pil_sched_drain(pil_sched *s) { s->draining = true; }
-
-bool pil_sched_is_drained(const pil_sched *s) {
-    return (s->draining || s->gave_up) && s->n_jobs == 0 && s->n_alive == 0;
 }
 
 /* ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -165,7 +162,7 @@ void pil_sched_measure(const pil_sched *s, pil_sched_load *out) {
     out->jobs = s->n_jobs;
     out->texts_waiting = a->texts_waiting + b->texts_waiting;
     out->tokens_waiting = a->tokens_waiting + b->tokens_waiting;
-    out->bytes = s->bytes;
+    out->bytes = a->bytes + b->bytes;
     out->workers_ready = s->n_ready;
     out->workers_alive = s->n_alive;
     out->batches_out = s->n_out;

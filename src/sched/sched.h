@@ -30,10 +30,11 @@ typedef struct pil_sched_options {
     uint32_t depth;             /* batches with one worker at once: 2 keeps it busy while an answer travels */
     uint32_t batch_tokens;      /* estimated tokens of one batch; a longer text runs alone */
     uint32_t express_tokens;    /* a job of at most this many estimated tokens is short; without express none is */
-    uint64_t queue_tokens_max;  /* no job is admitted while this many estimated tokens wait */
-    uint64_t queue_bytes_max;   /* or while the texts of all unfinished jobs have this many bytes */
-    uint64_t queue_ms;          /* or while this much work waits at the measured speed (twice as much for a client with
-                                   nothing waiting; short jobs are counted apart); 0: not measured */
+    uint64_t queue_tokens_max;  /* no job is admitted while this many estimated tokens wait. Short jobs are counted
+                                   apart, here and in the next two */
+    uint64_t queue_bytes_max;   /* or while the texts of all unfinished jobs have this many bytes; an eighth if short */
+    uint64_t queue_ms;          /* or while its client and all others but the one with most have this much work at the
+                                   measured speed that is served before it; 0: not measured */
     uint64_t hold_ms;           /* how long a job waits while no worker is ready at all */
     uint64_t deadline_ms;       /* without any answer for that job: its unfinished texts get E_DEADLINE */
     uint64_t total_ms;          /* the same, since it was submitted */
@@ -60,12 +61,9 @@ void pil_sched_start(pil_sched *s);
 /* What the first worker told about the model. digest (copied, may be NULL) is part of what quarantine remembers.
  * Estimates are min(text_tokens_max, 2 + bytes/3) for a text; 0 means that no limit is known. */
 void pil_sched_set_model(pil_sched *s, const char *digest, uint32_t text_tokens_max);
-/* There will be no worker, because of `why` (copied): all jobs end, and later ones are refused, with it. */
+/* There will be no worker, because of `why` (copied): all jobs end, and later ones are refused, with it. Workers that
+ * there are get a RETIRE. */
 void pil_sched_give_up(pil_sched *s, const char *why);
-/* No new jobs; what is known is finished; then every worker is told to RETIRE. */
-void pil_sched_drain(pil_sched *s);
-/* After pil_sched_drain() or pil_sched_give_up(): no job is left and every slot is empty. */
-bool pil_sched_is_drained(const pil_sched *s);
 
 /* ── Time ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -91,11 +89,14 @@ typedef enum pil_job_end {
  *   options   copied; prompt_name borrowed like the inputs; progress and cancel are ignored.
  *   ud        handed back by pil_job_ud().
  *   Errors    E_LIMIT: the queue is full (a job of any size is admitted while the queue is below its limit);
- *             E_UNAVAILABLE: no worker is ready and none can be started (err has the reason), or draining; E_NOMEM.
+ *             E_UNAVAILABLE: no worker is ready and none can be started (err has the reason), or we gave up; E_NOMEM.
  *   *out      owned by the scheduler until pil_sched_finished() gives it away. It may be finished at once. */
 pillion_status pil_sched_submit(pil_sched *s, pil_job **out, uint64_t client, pillion_op op,
                                 const pillion_run_options *options, const pillion_input *inputs, size_t n, void *ud,
                                 pillion_error *err);
+
+/* Whether a job of that client with so many bytes of text, too many for a short one, would be refused with E_LIMIT. */
+bool pil_sched_is_full(const pil_sched *s, uint64_t client, uint64_t bytes);
 
 /* Forgets a job that pil_sched_finished() has not given away: what waits is dropped, what is with a worker is ignored
  * when it comes back, and abandoned if nobody else waits for it. */

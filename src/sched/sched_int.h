@@ -122,12 +122,19 @@ struct pil_share {
     pil_client *buckets[PIL_CLIENT_BUCKETS];
     pil_client_list ring;
     pil_task_list retries;
+    uint32_t quantum; /* tokens of one turn */
     uint64_t tokens_waiting;
+    uint64_t bytes; /* of all unfinished jobs */
     size_t texts_waiting;
     size_t n_avoiding; /* tasks in retries that avoid a worker */
 };
 
 enum { PIL_SHARE_BULK, PIL_SHARE_SHORT, PIL_SHARE_COUNT };
+
+/* A batch is not cut smaller to keep all workers busy: below it a frame costs more than it brings. Down to it a token
+ * costs the same (measured with lines of 15 tokens: 64 a batch take 5 % less than 512), so that short work is done in
+ * batches of this size, and turns as long. */
+#define PIL_BATCH_TOKENS_MIN 64
 
 /* ── Batches and slots ──────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -166,6 +173,7 @@ struct pil_slot {
     uint64_t life;       /* number of this worker, never twice */
     uint64_t since_ms;   /* in this state */
     uint64_t spawned_ms;
+    uint64_t left_ms;    /* when a worker of this slot was READY last; before that: since when one is awaited */
     uint64_t moved_ms, counter; /* last sign of progress */
     uint64_t began_ms;   /* the oldest batch became that */
     uint64_t own_bytes, base_bytes;
@@ -240,13 +248,12 @@ struct pil_sched {
     uint64_t now_ms;               /* clock_ms - skipped_ms */
     uint64_t unready_ms;           /* since when nobody is ready */
     uint64_t next_id, lives, random;
-    uint64_t bytes;
     uint64_t done_tokens, busy_ms; /* of the last while, for the measured speed */
     size_t n_jobs;
     uint32_t n_ready, n_out;
     uint32_t n_alive;
     uint32_t text_tokens_max;
-    bool started, gave_up, draining;
+    bool started, gave_up;
     char reason[160];
     pil_sched_load count; /* the counters */
 };
@@ -254,7 +261,9 @@ struct pil_sched {
 /* share.c */
 /* NULL when memory is exhausted. The job is counted until pil_share_leave(). */
 pil_client *pil_share_client(pil_share *sh, uint64_t id);
-const pil_client *pil_share_find(const pil_share *sh, uint64_t id);
+uint64_t pil_share_waiting(const pil_share *sh, uint64_t id); /* tokens of that client */
+/* Tokens of the other clients that are served before so many of this one, without those of the one that has most. */
+uint64_t pil_share_ahead(const pil_share *sh, uint64_t id, uint64_t pace);
 void pil_share_leave(pil_share *sh, pil_client *c);
 void pil_share_enter_ring(pil_job *j);
 void pil_share_leave_ring(pil_job *j);
@@ -263,7 +272,7 @@ void pil_share_uncount(pil_task *t); /* it does not any more */
 void pil_share_give_back(pil_task *t); /* DONE or OUT (and unlinked) -> in front of retries */
 void pil_share_take_back(pil_task *t); /* out of retries */
 /* The NEW task whose turn it is, or NULL. It stays so until pil_share_took() or pil_share_pass(). */
-pil_task *pil_share_next(pil_share *sh, uint32_t quantum);
+pil_task *pil_share_next(pil_share *sh);
 void pil_share_took(pil_task *t, bool charged); /* it is not NEW any more: the job goes on to its next one */
 void pil_share_pass(pil_task *t);  /* it does not fit: others may go first if its turn is nearly over */
 void pil_share_correct(pil_task *t, uint32_t true_tokens); /* what it really cost */
@@ -282,7 +291,7 @@ bool pil_job_convicted(pil_sched *s, pil_task *t); /* in quarantine since it was
 
 /* batch.c */
 const pil_batch *pil_batch_next(pil_sched *s); /* the next to be sent, or NULL */
-void pil_batch_forget_task(pil_sched *s, pil_task *t); /* OUT -> in no list; nobody waits for it in its batch */
+void pil_batch_forget_task(pil_task *t); /* OUT -> in no list; nobody waits for it in its batch */
 /* The worker is gone, or not to be believed: all its texts go back. strike, lost: what that means for its oldest. */
 void pil_batch_give_back_all(pil_sched *s, pil_slot *w, bool strike, bool lost);
 bool pil_batch_abandon_due(const pil_slot *w);
@@ -295,6 +304,7 @@ void pil_fleet_canary_answered(pil_sched *s, pil_slot *w, const pillion_item *it
 void pil_fleet_answered(pil_sched *s, pil_slot *w); /* a real batch */
 void pil_fleet_numeric_strike(pil_sched *s, uint64_t life);
 void pil_fleet_kill(pil_sched *s, pil_slot *w, pil_cause cause, const char *why);
+bool pil_fleet_is_missing(const pil_sched *s, const pil_slot *w); /* not READY, and not just being replaced */
 bool pil_fleet_is_bulk_missing(const pil_sched *s);
 bool pil_fleet_is_trusted(const pil_slot *w); /* what it says counts */
 void pil_sched_measure_batch(pil_sched *s, uint32_t tokens, uint64_t ms);

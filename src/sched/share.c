@@ -34,10 +34,21 @@ void pil_task_unlink(pil_task_list *l, pil_task *t) { PIL_LIST_REMOVE(l, t, prev
 static size_t bucket_of(uint64_t id) { return (size_t)(id * 0x9E3779B97F4A7C15u >> 58); }
 _Static_assert(PIL_CLIENT_BUCKETS == 64, "bucket_of() keeps six bits");
 
-const pil_client *pil_share_find(const pil_share *sh, uint64_t id) {
+uint64_t pil_share_waiting(const pil_share *sh, uint64_t id) {
     const pil_client *c = sh->buckets[bucket_of(id)];
     while (c && c->id != id) c = c->bucket_next;
-    return c;
+    return c ? c->tokens_waiting : 0;
+}
+
+uint64_t pil_share_ahead(const pil_share *sh, uint64_t id, uint64_t pace) {
+    uint64_t sum = 0, largest = 0;
+    for (size_t i = 0; i < PIL_CLIENT_BUCKETS; i++)
+        for (const pil_client *c = sh->buckets[i]; c; c = c->bucket_next) {
+            uint64_t part = c->id == id ? 0 : c->tokens_waiting < pace ? c->tokens_waiting : pace;
+            sum += part;
+            if (part > largest) largest = part;
+        }
+    return sum - largest;
 }
 
 pil_client *pil_share_client(pil_share *sh, uint64_t id) {
@@ -144,16 +155,16 @@ static bool has_credit(int64_t *deficit, bool *has_turn, uint32_t quantum) {
     return *deficit > 0;
 }
 
-pil_task *pil_share_next(pil_share *sh, uint32_t quantum) {
+pil_task *pil_share_next(pil_share *sh) {
     for (pil_client *c; (c = sh->ring.first);) {
-        if (!has_credit(&c->deficit, &c->has_turn, quantum)) {
+        if (!has_credit(&c->deficit, &c->has_turn, sh->quantum)) {
             rotate_client(sh, c);
             continue;
         }
         pil_job *j = c->ring.first;
         pil_task *t = pil_job_next_task(j);
         assert(t); /* else it would have left the ring */
-        if (has_credit(&j->deficit, &j->has_turn, quantum)) return t;
+        if (has_credit(&j->deficit, &j->has_turn, sh->quantum)) return t;
         rotate_job(c, j);
     }
     return NULL;

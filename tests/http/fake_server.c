@@ -3,7 +3,8 @@
  * It is given short times and low ceilings (NAME=VALUE arguments, see set()), and texts tell the pool what to do:
  *     "fail:poison"   this text fails with that status (statuses[] below)
  *     "wait:500"      the request is answered after so many milliseconds
- *     "full", "broken", "expire"   the request is refused: queue full, no worker; held for too long
+ *     "full", "broken", "expire"   the request is refused: queue full (for this client, until it has one taken), no
+ *                                  worker; held for too long
  *     "state:loading", "state:ready", "state:none", "state:half", "state:open", "state:failed"   what the pool says of
  *     itself from now on
  * Every other text gets a vector: its length in bytes, then numbers of 17 digits.
@@ -43,6 +44,7 @@ struct pil_pool {
     pil_loop *loop;
     pil_ticket *tickets;
     pil_pool_info info;
+    uint64_t full_for; /* the client that was told so last; 0: it was taken since */
 };
 
 typedef struct fake {
@@ -140,6 +142,8 @@ void pil_pool_measure(const pil_pool *p, pil_sched_load *out) {
     for (const pil_ticket *t = p->tickets; t; t = t->next) out->texts_waiting += t->job.n;
 }
 
+bool pil_pool_is_full(const pil_pool *p, uint64_t client, uint64_t bytes) { return bytes && p->full_for == client; }
+
 uint64_t pil_pool_retry_after_ms(const pil_pool *p) {
     (void)p;
     return 7000;
@@ -148,7 +152,7 @@ uint64_t pil_pool_retry_after_ms(const pil_pool *p) {
 pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, pillion_op op,
                                const pillion_run_options *options, const pillion_input *inputs, size_t n,
                                pil_done_fn on_done, void *ud, pillion_error *err) {
-    (void)client, (void)op, (void)options, (void)err;
+    (void)op, (void)options, (void)err;
     pil_ticket *t = calloc(1, sizeof *t);
     pillion_status status = PILLION_OK;
     uint64_t wait_ms = 0;
@@ -158,6 +162,8 @@ pillion_status pil_pool_submit(pil_pool *p, pil_ticket **out, uint64_t client, p
         compute(t, &inputs[i], &t->job.items[i], t->job.values + i * p->info.dim);
         obey(p, t, inputs[i].text, &wait_ms, &status);
     }
+    if (status == PILLION_E_LIMIT) p->full_for = client;
+    else if (p->full_for == client) p->full_for = 0;
     if (status) {
         free_ticket(t);
         return status;

@@ -47,15 +47,19 @@ class Refusals(FakeCase):
             c.request("POST", "/embed", embed_body("a"), JSON)
             self.assertEqual(c.answer().status, 200)
 
-    def test_large_bodies_are_not_read_while_the_queue_is_full(self):
-        self.server.post("/embed", embed_body("full"))
+    def test_large_bodies_are_not_read_while_the_queue_is_full_for_their_client(self):
         with self.server.connect() as c:
+            c.request("POST", "/embed", embed_body("full"), JSON)
+            self.assertEqual(c.answer().status, 503)
+            self.assertEqual(self.server.post("/embed", embed_body("a", pad=MIB)).status, 200)  # somebody else's is
             c.send(f"{HEAD}Content-Length: 1000000\r\n\r\n")
             answer = c.answer()
             self.assert_busy(answer, "Too much work is waiting, please retry shortly")
             self.assertEqual(answer.headers["connection"], "close")
-        self.assertEqual(self.server.post("/embed", embed_body("a")).status, 200)  # so it is not full any more
-        self.assertEqual(self.server.post("/embed", embed_body("a", pad=MIB)).status, 200)
+        with self.server.connect() as c:
+            for body in (embed_body("full"), embed_body("a"), embed_body("a", pad=MIB)):
+                c.request("POST", "/embed", body, JSON)
+                self.assertEqual(c.answer().status, 503 if "full" in body else 200)
 
     def test_refusals_and_health_are_quick_while_requests_wait(self):
         """Compared with an idle server on the same machine, not with a clock."""

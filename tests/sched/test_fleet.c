@@ -1,4 +1,4 @@
-/* test_fleet.c - the life of workers: start, stall, back-off, breaker, sleep of the machine, memory, drain. */
+/* test_fleet.c - the life of workers: start, stall, back-off, breaker, sleep of the machine, memory, the end. */
 #include "sched/world.h"
 
 /* Lets a worker die `how` as soon as it is started, n times; returns the longest pause before a start. */
@@ -364,7 +364,7 @@ static void a_model_that_starts_above_the_soft_cap_is_not_replaced_for_ever(void
 static void a_worker_that_does_not_retire_is_killed(void **state) {
     world *w = *state;
     up(w, 0);
-    pil_sched_drain(w->s);
+    pil_sched_give_up(w->s, "the model is gone");
     act_all(w);
     assert_int_equal(w->slot[0].retired, 1);
     advance(w, 999);
@@ -374,30 +374,9 @@ static void a_worker_that_does_not_retire_is_killed(void **state) {
     act_all(w);
     assert_int_equal(w->slot[0].killed, 1);
     end(w, 0, PIL_END_OUTSIDE);
-    assert_true(pil_sched_is_drained(w->s));
+    act_all(w);
+    assert_int_equal(measure(w).workers_alive, 0);
     assert_int_equal(measure(w).deaths, 0); /* it was told to */
-}
-
-static void drain_finishes_what_is_known_and_takes_nothing_new(void **state) {
-    world *w = *state;
-    up(w, 0);
-    pil_job *j = submit(w, 0, 100, NULL);
-    assert_non_null(next(w));
-    pil_sched_drain(w->s);
-    pillion_error err = {0};
-    assert_int_equal(try_submit(w, 0, 1, &err), PILLION_E_UNAVAILABLE);
-    end(w, 0, PIL_END_OUTSIDE); /* even so */
-    up_again(w, 0);
-    while (next(w)) answer(w, 0);
-    while (pil_sched_oldest(w->s, 0)) answer(w, 0);
-    for (size_t i = 0; i < 100; i++) assert_int_equal(pil_job_item(j, i)->status, PILLION_OK);
-    assert_finished(w, j, PIL_JOB_ANSWERED);
-    act_all(w);
-    assert_int_equal(w->slot[0].retired, 1);
-    assert_false(pil_sched_is_drained(w->s));
-    end(w, 0, PIL_END_EXIT);
-    act_all(w);
-    assert_true(pil_sched_is_drained(w->s));
 }
 
 static void an_answer_to_nothing_is_a_lie(void **state) {
@@ -475,7 +454,6 @@ int main(void) {
         T2(a_worker_that_has_grown_is_replaced_between_batches_one_at_a_time),
         T1(a_model_that_starts_above_the_soft_cap_is_not_replaced_for_ever),
         T1(a_worker_that_does_not_retire_is_killed),
-        T1(drain_finishes_what_is_known_and_takes_nothing_new),
         T1(an_answer_to_nothing_is_a_lie),
         T1(a_refusal_of_nothing_is_a_lie),
         T1(ready_twice_is_a_lie),

@@ -386,25 +386,58 @@ static void bytes_count_until_a_job_is_finished(void **state) {
     assert_finished(w, a, PIL_JOB_ANSWERED);
 }
 
-static void the_queue_holds_what_the_measured_speed_can_do_in_time(void **state) {
-    world *w = *state;
-    up(w, 0);
-    for (int i = 0; i < 20; i++) { /* 510 tokens in 510 ms */
-        pil_job *j = submit(w, 0, 51, NULL);
+/* 510 tokens in 510 ms, until that is known. */
+static void measure_speed(world *w) {
+    for (int i = 0; i < 20; i++) {
+        pil_job *j = submit(w, 300, 51, NULL);
         assert_non_null(next(w));
         advance(w, 510);
         answer(w, 0);
         assert_finished(w, j, PIL_JOB_ANSWERED);
     }
     assert_in_range(measure(w).tokens_per_s, 990, 1010);
+}
+
+static void the_queue_holds_what_the_measured_speed_can_do_in_time(void **state) {
+    world *w = *state;
+    up(w, 0);
+    measure_speed(w);
     assert_int_equal(pil_sched_retry_after_ms(w->s), 1000);
     for (int i = 0; i < 4; i++) submit(w, 0, 300, NULL); /* 12,000 tokens: 12 s */
     assert_in_range(pil_sched_retry_after_ms(w->s), 11800, 12200);
     pillion_error err = {0};
     assert_int_equal(try_submit(w, 0, 1, &err), PILLION_E_LIMIT);
-    w->client = 7; /* somebody with nothing in it yet gets in beside the first one */
-    assert_int_equal(try_submit(w, 0, 1, NULL), PILLION_OK);
-    assert_int_equal(try_submit(w, 0, 1, &err), PILLION_E_LIMIT);
+}
+
+/* What others wait for is served beside a client's own work, not before it. */
+static void one_client_s_giant_request_shuts_nobody_out(void **state) {
+    world *w = *state;
+    for (size_t i = 0; i < 300; i++) w->inputs[i].text_bytes = sizeof w->bytes[i];
+    up(w, 0);
+    measure_speed(w);
+    w->client = 1;
+    submit(w, 0, 300, NULL); /* 400,000 tokens: seven minutes */
+    assert_int_equal(try_submit(w, 300, 1, NULL), PILLION_E_LIMIT);
+    w->client = 2;
+    assert_int_equal(try_submit(w, 300, 1, NULL), PILLION_OK);
+    assert_false(pil_sched_is_full(w->s, 2, 10000));
+    assert_int_equal(try_submit(w, 0, 20, NULL), PILLION_OK); /* of any size */
+    assert_int_equal(try_submit(w, 300, 1, NULL), PILLION_E_LIMIT);
+    assert_true(pil_sched_is_full(w->s, 2, 10000));
+    w->client = 3; /* the others have a turn each before it: a second */
+    assert_int_equal(try_submit(w, 300, 1, NULL), PILLION_OK);
+    assert_true(pil_sched_is_full(w->s, 3, 100000)); /* and with so much, as much as itself */
+}
+
+static void many_clients_with_one_request_each_wait_no_longer_than_one_does(void **state) {
+    world *w = *state;
+    up(w, 0);
+    measure_speed(w);
+    for (w->client = 1; w->client <= 100; w->client++) {
+        bool admitted = try_submit(w, 0, 100, NULL) == PILLION_OK; /* 1,000 tokens: a second */
+        assert_true(admitted == (w->client <= 11));
+    }
+    assert_int_equal(measure(w).tokens_waiting, 11000);
 }
 
 /* A thousand questions of one line say nothing about how fast a book is done. */
@@ -453,6 +486,8 @@ int main(void) {
         T1(bytes_count_until_a_job_is_finished),
         T1(small_batches_do_not_make_the_queue_small),
         T1(the_queue_holds_what_the_measured_speed_can_do_in_time),
+        T1(one_client_s_giant_request_shuts_nobody_out),
+        T1(many_clients_with_one_request_each_wait_no_longer_than_one_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,8 +4,8 @@
  * when: workers that crash, hang, lie, compute NaN or a wrong canary, say FAILED, die before they are ready, are killed
  * from outside, grow, are paused one by one and released in random order; processes that cannot be started; clients
  * that leave; hours in which the whole tree was stopped. After each event everything that the dispatcher promises is
- * checked; at the end every text of every job must be answered once, with the vector of its own text or an error that
- * the injected faults justify, and nothing may be left.
+ * checked, so that no worker rests while texts wait; at the end every text of every job must be answered once, with the
+ * vector of its own text or an error that the injected faults justify, and nothing may be left.
  *
  *     test_schedules              a million schedules, or as many as fit into the time below
  *     test_schedules N            N schedules (also: PILLION_SCHEDULES=N)
@@ -22,11 +22,13 @@
 
 #define SLOTS_MAX 4
 #define DEPTH_MAX 2
+#define CLIENTS 3
 #define CONTENTS 64
 #define CONTENT_BYTES 96
 #define JOBS_MAX 12
 #define TEXTS_MAX 40
 #define BATCH_MAX 65
+#define BATCH_MS_MAX 40 /* of one that is not slow */
 #define NEVER UINT64_MAX
 #define DEFAULT_SCHEDULES 1000000
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -53,7 +55,7 @@ enum fault {
     FAULT_REFUSE = 1 << 14,    /* a batch fails as a whole */
     FAULT_SLOW = 1 << 15,      /* a batch takes seconds, but gets on */
     FAULT_BROKEN = 1 << 16,    /* no worker ever becomes ready, for a while */
-    FAULT_DRAIN = 1 << 17,     /* told to stop in the middle */
+    FAULT_GIVE_UP = 1 << 17,   /* told in the middle that there will be no worker any more */
     FAULT_COUNT = 18,
 };
 
@@ -61,7 +63,7 @@ typedef struct sent {
     uint64_t id;
     size_t n;
     bool canary, abandoned;
-    uint8_t contents[BATCH_MAX];
+    uint8_t contents[BATCH_MAX], jobs[BATCH_MAX];
 } sent;
 
 typedef enum worker_state { W_NONE, W_STARTING, W_UP, W_DYING } worker_state;
@@ -78,13 +80,16 @@ typedef struct fake {
     plan plan;            /* for out[0] */
     int start;            /* what becomes of its start: 0 ready, 1 dies, 2 hangs, 3 says FAILED */
     pil_end end;
-    bool killed, retiring, proven, answered, wrong, cancel, paused, told_lie, canary_failed, counted;
+    bool killed, retiring, proven, answered, wrong, cancel, paused, told_lie, canary_failed, counted, slow;
 } fake;
 
 typedef struct client_job {
     pil_job *job;
-    uint64_t client, submit_ms, submitted_ms, cancel_ms;
-    size_t n;
+    uint64_t client, submit_ms, submitted_ms, cancel_ms, tokens;
+    uint64_t progress_ms; /* its last answer, or since it was submitted */
+    uint64_t passed_ms;   /* since then: nobody had a text of it, and there was a worker that could have */
+    size_t n, n_out;      /* n_out: texts with workers */
+    bool is_short;
     int state; /* 0 not yet, 1 running, 2 over */
     pillion_run_options options;
     pillion_input inputs[TEXTS_MAX];
@@ -98,8 +103,8 @@ typedef struct sim {
     pil_sched *s;
     pil_sched_options opt;
     uint32_t n_slots;
-    uint64_t now, told_ms, skipped, pause_ms, outside_ms, jump_ms, drain_ms, broken_until, spawn_bad_until;
-    bool just_jumped, drained;
+    uint64_t now, told_ms, skipped, pause_ms, outside_ms, jump_ms, give_up_ms, broken_until, spawn_bad_until;
+    bool just_jumped, gave_up;
     fake workers[SLOTS_MAX];
     client_job jobs[JOBS_MAX];
     size_t n_jobs;
@@ -114,7 +119,7 @@ typedef struct sim {
 
 /* What all schedules together have met: a test that never sees a fault proves nothing. */
 static struct totals {
-    uint64_t schedules, steps, deaths, jobs, texts, cancelled, refused, ends[3], statuses[32];
+    uint64_t schedules, steps, deaths, jobs, texts, cancelled, refused, full, ends[3], statuses[32];
     pil_sched_load load;
 } total;
 
@@ -131,6 +136,7 @@ static uint64_t next_random(sim *m) {
 }
 static uint64_t below(sim *m, uint64_t n) { return next_random(m) % n; }
 static uint64_t between(sim *m, uint64_t a, uint64_t b) { return a + below(m, b - a + 1); }
+static uint64_t min_of(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static bool chance(sim *m, unsigned percent) { return below(m, 100) < percent; }
 static bool has(const sim *m, unsigned fault) { return (m->faults & fault) != 0; }
 
@@ -162,9 +168,10 @@ static bool is_real(const sent *b) { return !b->canary; }
 /* What becomes of the oldest batch is decided when the worker comes to it. */
 static void begin_batch(sim *m, fake *w) {
     const sent *b = &w->out[0];
-    uint64_t ms = between(m, 1, 40);
+    uint64_t ms = between(m, 1, BATCH_MS_MAX);
     w->plan = PLAN_ANSWER;
     if (has(m, FAULT_SLOW) && chance(m, 5)) ms = between(m, 1000, 6000);
+    w->slow = ms > BATCH_MS_MAX;
     if (has(m, FAULT_CRASH) && chance(m, 4)) w->plan = PLAN_CRASH;
     if (has(m, FAULT_HANG) && chance(m, 3)) w->plan = PLAN_HANG;
     if (has(m, FAULT_LIE) && chance(m, 4)) w->plan = PLAN_LIE;
@@ -174,6 +181,16 @@ static void begin_batch(sim *m, fake *w) {
     for (size_t i = 0; i < b->n && is_real(b); i++)
         if (m->poison[b->contents[i]]) w->plan = m->poison[b->contents[i]] == 1 ? PLAN_CRASH : PLAN_HANG;
     w->at_ms = w->plan == PLAN_HANG ? NEVER : m->now + ms;
+}
+
+/* A batch of texts left its worker. */
+static void note_out(sim *m, const sent *b, bool is_answered) {
+    for (size_t i = 0; i < b->n && is_real(b); i++) {
+        client_job *c = &m->jobs[b->jobs[i]];
+        c->n_out--;
+        c->passed_ms = is_answered ? 0 : c->passed_ms;
+        c->progress_ms = is_answered ? m->now - m->skipped : c->progress_ms;
+    }
 }
 
 static void end_worker(sim *m, fake *w, pil_end how, uint64_t delay) {
@@ -218,7 +235,7 @@ static void report_end(sim *m, uint32_t slot) {
     tell(m, "worker %u ended (%d)%s", slot, (int)w->end, w->killed ? " by our kill" : "");
     bool counted = w->counted;
     uint64_t died = m->now;
-    w->n_out = 0;
+    while (w->n_out > 0) note_out(m, &w->out[--w->n_out], false);
     w->state = W_NONE;
     w->at_ms = NEVER;
     pil_sched_ended(m->s, slot, w->end, "it died");
@@ -226,7 +243,8 @@ static void report_end(sim *m, uint32_t slot) {
     w->died_ms = died;
 }
 
-static void pop_batch(sim *m, fake *w) {
+static void pop_batch(sim *m, fake *w, bool is_answered) {
+    note_out(m, &w->out[0], is_answered && !w->told_lie && !w->canary_failed);
     w->n_out--;
     memmove(&w->out[0], &w->out[1], w->n_out * sizeof w->out[0]);
     w->at_ms = NEVER;
@@ -255,7 +273,7 @@ static void answer_batch(sim *m, uint32_t slot, bool with_nan) {
     }
     if (!b.canary) w->answered |= !w->canary_failed;
     else if (!with_nan) w->proven = true; /* a wrong one as well, if it is the first of all */
-    pop_batch(m, w);
+    pop_batch(m, w, !with_nan);
     pil_sched_answered(m->s, slot, a);
     pil_answer_release(a);
 }
@@ -267,7 +285,7 @@ static void refuse_batch(sim *m, uint32_t slot, pillion_status st) {
     for (size_t i = 0; i < b.n && !b.canary && st != PILLION_E_CANCELLED; i++)
         if (m->refusals[b.contents[i]] < 255) m->refusals[b.contents[i]]++;
     if (!b.canary && st != PILLION_E_CANCELLED) w->answered = true;
-    pop_batch(m, w);
+    pop_batch(m, w, false);
     pil_sched_refused(m->s, slot, st);
 }
 
@@ -371,6 +389,9 @@ static void do_send(sim *m, const pil_action *a) {
         size_t at = (size_t)(in->text - contents[0]);
         out->canary = at >= sizeof contents;
         out->contents[i] = out->canary ? 0 : (uint8_t)(at / CONTENT_BYTES);
+        if (out->canary) continue;
+        out->jobs[i] = (uint8_t)(((uintptr_t)in - (uintptr_t)m->jobs) / sizeof m->jobs[0]);
+        m->jobs[out->jobs[i]].n_out++;
     }
     tell(m, "batch %" PRIu64 " of %zu texts to worker %u%s", b->id, b->n, a->slot, out->canary ? " (canary)" : "");
     CHECK(m, out->canary || w->proven, "work for worker %u, which has not proven itself", a->slot);
@@ -424,19 +445,49 @@ static void act(sim *m, const pil_action *a) {
 
 /* ── Clients ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+/* Whether a job may be refused for a full queue. What waits of each client is at most what it has running; of the two
+ * others only the one that has less counts. */
+static bool is_full(const sim *m, const client_job *c, const pil_sched_load *load) {
+    uint64_t bytes_max = c->is_short ? m->opt.queue_bytes_max / 8 : m->opt.queue_bytes_max;
+    if (load->tokens_waiting >= m->opt.queue_tokens_max || load->bytes >= bytes_max) return true;
+    uint64_t most = load->tokens_per_s * m->opt.queue_ms / 1000, least = (uint64_t)8 * m->n_slots * m->opt.batch_tokens;
+    uint64_t running[CLIENTS] = {0};
+    for (size_t i = 0; i < m->n_jobs; i++)
+        if (m->jobs[i].state == 1 && m->jobs[i].is_short == c->is_short)
+            running[(m->jobs[i].client - c->client + CLIENTS) % CLIENTS] += m->jobs[i].tokens;
+    uint64_t pace = running[0] + c->tokens + m->opt.batch_tokens, other = min_of(min_of(running[1], running[2]), pace);
+    uint64_t waiting = min_of(load->tokens_waiting, running[0] + other);
+    return load->tokens_per_s > 0 && waiting >= most && waiting >= least;
+}
+
 static void submit(sim *m, client_job *c) {
     pillion_error err = {0};
+    pil_sched_load load;
+    pil_sched_measure(m->s, &load);
+    bool full = is_full(m, c, &load);
     c->state = 1;
-    c->submitted_ms = m->now - m->skipped;
+    c->submitted_ms = c->progress_ms = m->now - m->skipped;
     pillion_status st =
         pil_sched_submit(m->s, &c->job, c->client, PILLION_OP_EMBED, &c->options, c->inputs, c->n, c, &err);
     tell(m, "job %td of %zu texts: %d", c - m->jobs, c->n, st);
+    bool above = load.tokens_waiting >= m->opt.queue_tokens_max || load.bytes >= m->opt.queue_bytes_max;
+    CHECK(m, st || !above || m->opt.express, "%" PRIu64 " tokens, %" PRIu64 " bytes, and more is taken",
+          load.tokens_waiting, load.bytes);
     if (!st) return;
     c->state = 2;
     total.refused++;
-    bool justified = st == PILLION_E_LIMIT || m->drained;
-    if (st == PILLION_E_UNAVAILABLE) justified |= m->early >= 5 || m->failed_said;
+    total.full += st == PILLION_E_LIMIT;
+    bool justified = st == PILLION_E_LIMIT && full;
+    if (st == PILLION_E_UNAVAILABLE) justified = m->early >= 5 || m->failed_said || m->gave_up;
     CHECK(m, justified && err.text[0], "refused with %d: %s", st, err.text);
+}
+
+/* How long the others may have workers in good order before a job. Each of their texts is answered once, and so is each
+ * canary; nobody counts the time in which everything stood still. */
+static uint64_t patience_ms(const sim *m, const client_job *c) {
+    uint64_t batches = m->n_slots * (m->opt.deadline_ms / m->opt.canary_ms + 2);
+    for (size_t i = 0; i < m->n_jobs; i++) batches += &m->jobs[i] == c ? 0 : m->jobs[i].n;
+    return batches * BATCH_MS_MAX + 1000;
 }
 
 static void check_item(sim *m, const client_job *c, size_t i, uint64_t age) {
@@ -452,7 +503,10 @@ static void check_item(sim *m, const client_job *c, size_t i, uint64_t age) {
         CHECK(m, m->poison[what] || !quiet, "an innocent text convicted");
         break;
     case PILLION_E_DEADLINE:
-        CHECK(m, age >= m->opt.deadline_ms, "deadline after %" PRIu64 " ms", age);
+        CHECK(m, age >= m->opt.total_ms || m->now - m->skipped - c->progress_ms >= m->opt.deadline_ms,
+              "deadline after %" PRIu64 " ms, the last answer at %" PRIu64, age, c->progress_ms);
+        CHECK(m, has(m, FAULT_NAN) || c->passed_ms <= patience_ms(m, c),
+              "too late, and for %" PRIu64 " ms a worker was there that others had", c->passed_ms);
         break;
     case PILLION_E_LOST:
         CHECK(m, m->deaths > 16 || m->lies >= 3, "lost after %u deaths, %u lies", m->deaths, m->lies);
@@ -477,7 +531,7 @@ static void take_finished(sim *m) {
         CHECK(m, age <= m->opt.total_ms + 1, "a job of %" PRIu64 " ms", age);
         if (pil_job_ended(j) == PIL_JOB_EXPIRED) CHECK(m, age >= m->opt.hold_ms, "expired after %" PRIu64 " ms", age);
         if (pil_job_ended(j) == PIL_JOB_UNAVAILABLE)
-            CHECK(m, m->early >= 5 || m->failed_said, "unavailable after %u deaths", m->early);
+            CHECK(m, m->early >= 5 || m->failed_said || m->gave_up, "unavailable after %u deaths", m->early);
         for (size_t i = 0; i < c->n; i++) check_item(m, c, i, age);
         for (size_t i = 0; i < c->n; i++) total.statuses[-pil_job_item(j, i)->status]++;
         total.ends[pil_job_ended(j)]++;
@@ -517,7 +571,7 @@ static void jump(sim *m) {
     }
     uint64_t ms = chance(m, 50) ? between(m, 2001, 20000) : between(m, 60000, 3600000);
     m->jump_ms = NEVER;
-    uint64_t *at[] = {&m->pause_ms, &m->outside_ms, &m->drain_ms, &m->broken_until, &m->spawn_bad_until};
+    uint64_t *at[] = {&m->pause_ms, &m->outside_ms, &m->give_up_ms, &m->broken_until, &m->spawn_bad_until};
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         if (*at[i] != NEVER) *at[i] += ms;
     for (uint32_t i = 0; i < m->n_slots; i++) {
@@ -553,7 +607,7 @@ static unsigned choose_faults(sim *m) {
     if (chance(m, 40)) return alone[below(m, sizeof alone / sizeof *alone)];
     unsigned all = (1u << FAULT_COUNT) - 1, faults = (unsigned)next_random(m) & all;
     if (chance(m, 60)) faults &= (unsigned)next_random(m);
-    if (chance(m, 80)) faults &= ~(unsigned)(FAULT_BROKEN | FAULT_DRAIN);
+    if (chance(m, 80)) faults &= ~(unsigned)(FAULT_BROKEN | FAULT_GIVE_UP);
     return faults;
 }
 
@@ -565,6 +619,7 @@ static void make_options(sim *m) {
     m->opt.express_tokens = (uint32_t)between(m, 10, 60);
     if (chance(m, 10)) m->opt.queue_tokens_max = between(m, 50, 500);
     if (chance(m, 5)) m->opt.queue_bytes_max = between(m, 100, 2000);
+    if (chance(m, 20)) m->opt.queue_ms = between(m, 10, 500);
     m->opt.hold_ms = 6000;
     m->opt.deadline_ms = 8000;
     m->opt.total_ms = 20000;
@@ -583,17 +638,20 @@ static void make_jobs(sim *m) {
     m->n_jobs = between(m, 1, chance(m, 20) ? JOBS_MAX : 4);
     for (size_t k = 0; k < m->n_jobs; k++) {
         client_job *c = &m->jobs[k];
-        c->client = below(m, 3);
+        c->client = below(m, CLIENTS);
         c->submit_ms = below(m, chance(m, 70) ? 300 : 4000);
         c->cancel_ms = has(m, FAULT_CANCEL) && chance(m, 40) ? c->submit_ms + below(m, 400) : NEVER;
         c->n = between(m, 1, chance(m, 30) ? TEXTS_MAX : 10);
         c->state = 0;
+        c->tokens = c->passed_ms = c->n_out = 0;
         pillion_run_options_init(&c->options);
         if (chance(m, 10)) c->options.normalize = PILLION_NORMALIZE_MODEL;
         for (size_t i = 0; i < c->n; i++) {
             uint8_t what = c->contents[i] = (uint8_t)below(m, CONTENTS);
             c->inputs[i] = (pillion_input){.text = contents[what], .text_bytes = content_bytes[what]};
+            c->tokens += 2 + content_bytes[what] / 3;
         }
+        c->is_short = m->opt.express && c->tokens <= m->opt.express_tokens;
     }
 }
 
@@ -614,13 +672,11 @@ static void make(sim *m, uint64_t seed, bool loud) {
     m->outside_ms = has(m, FAULT_OUTSIDE) ? below(m, 300) : NEVER;
     m->pause_ms = has(m, FAULT_SWIZZLE) ? below(m, 300) : NEVER;
     m->jump_ms = has(m, FAULT_JUMP) ? below(m, 1000) : NEVER;
-    m->drain_ms = has(m, FAULT_DRAIN) ? below(m, 1000) : NEVER;
+    m->give_up_ms = has(m, FAULT_GIVE_UP) ? below(m, 1000) : NEVER;
     m->broken_until = has(m, FAULT_BROKEN) ? below(m, 30000) : 0;
     m->spawn_bad_until = has(m, FAULT_SPAWN) ? below(m, 4000) : 0;
     m->now = 1;
 }
-
-static uint64_t min_of(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static bool is_over(const sim *m) {
     for (size_t i = 0; i < m->n_jobs; i++)
@@ -631,7 +687,7 @@ static bool is_over(const sim *m) {
 static uint64_t next_ms(sim *m) {
     uint64_t next = pil_sched_next_ms(m->s);
     CHECK(m, next > m->now, "it wants to be woken at %" PRIu64 ", again and again", next);
-    next = min_of(next, min_of(min_of(m->outside_ms, m->pause_ms), min_of(m->jump_ms, m->drain_ms)));
+    next = min_of(next, min_of(min_of(m->outside_ms, m->pause_ms), min_of(m->jump_ms, m->give_up_ms)));
     for (uint32_t i = 0; i < m->n_slots; i++) next = min_of(next, worker_due(&m->workers[i]));
     for (size_t i = 0; i < m->n_jobs; i++) {
         if (m->jobs[i].state == 0) next = min_of(next, m->jobs[i].submit_ms);
@@ -648,10 +704,46 @@ static void drain_actions(sim *m) {
     }
 }
 
-static void stop_sending_faults(sim *m) { m->outside_ms = m->pause_ms = m->jump_ms = m->drain_ms = NEVER; }
+static void stop_sending_faults(sim *m) { m->outside_ms = m->pause_ms = m->jump_ms = m->give_up_ms = NEVER; }
+
+/* Whether a worker may be given work, as far as it and we know. */
+static bool is_at_hand(const fake *w) {
+    return w->state == W_UP && w->proven && !w->killed && !w->retiring && !w->told_lie;
+}
+
+/* No worker is idle while texts wait, and what does not wait is with a worker. A text may wait for another worker than
+ * the one that computed NaN. */
+static void check_nobody_is_forgotten(sim *m) {
+    pil_sched_load load;
+    pil_sched_measure(m->s, &load);
+    bool is_all_short = true;
+    for (const client_job *c = m->jobs; c < m->jobs + m->n_jobs; c++) {
+        if (c->state != 1) continue;
+        is_all_short &= c->is_short;
+        CHECK(m, c->n_out > 0 || load.texts_waiting > 0, "job %td does not wait, and nobody has it", c - m->jobs);
+    }
+    for (uint32_t i = 0; i < m->n_slots && load.texts_waiting > 0 && !has(m, FAULT_NAN); i++) {
+        bool may_rest = i == m->opt.workers && !is_all_short;
+        CHECK(m, may_rest || m->workers[i].n_out > 0 || !is_at_hand(&m->workers[i]),
+              "worker %u rests while %zu texts wait", i, load.texts_waiting);
+    }
+}
+
+/* Time passes in which workers in good order do something for others than those that have waited. */
+static void note_waiting(sim *m, uint64_t ms) {
+    bool has_worker = false;
+    for (uint32_t i = 0; i < m->opt.workers; i++) {
+        const fake *w = &m->workers[i];
+        has_worker |= is_at_hand(w) && !w->paused && (w->n_out == 0 || (w->plan == PLAN_ANSWER && !w->slow));
+    }
+    for (size_t i = 0; i < m->n_jobs && has_worker; i++)
+        if (m->jobs[i].state == 1 && m->jobs[i].n_out == 0) m->jobs[i].passed_ms += ms;
+}
 
 static void step(sim *m) {
-    m->now = next_ms(m);
+    uint64_t next = next_ms(m);
+    note_waiting(m, next - m->now);
+    m->now = next;
     m->just_jumped = false;
     if (m->now >= m->jump_ms) jump(m);
     report_progress(m);
@@ -667,10 +759,10 @@ static void step(sim *m) {
         }
     if (m->now >= m->outside_ms) kill_somebody(m);
     if (m->now >= m->pause_ms) pause_or_release(m);
-    if (m->now >= m->drain_ms) {
-        m->drain_ms = NEVER;
-        m->drained = true;
-        pil_sched_drain(m->s);
+    if (m->now >= m->give_up_ms) {
+        m->give_up_ms = NEVER;
+        m->gave_up = true;
+        pil_sched_give_up(m->s, "there will be no worker");
     }
     for (size_t i = 0; i < m->n_jobs; i++) {
         client_job *c = &m->jobs[i];
@@ -685,6 +777,7 @@ static void step(sim *m) {
     drain_actions(m);
     take_finished(m);
     drain_actions(m);
+    check_nobody_is_forgotten(m);
 }
 
 static void check_empty(sim *m) {
@@ -713,8 +806,8 @@ static void tell_totals(double seconds) {
     const struct totals *t = &total;
     printf("%" PRIu64 " schedules, %" PRIu64 " steps in %.1f s\n", t->schedules, t->steps, seconds);
     printf("jobs: %" PRIu64 " finished (%" PRIu64 " expired, %" PRIu64 " unavailable), %" PRIu64 " cancelled, %" PRIu64
-           " refused; texts: %" PRIu64 "\n", t->jobs, t->ends[PIL_JOB_EXPIRED], t->ends[PIL_JOB_UNAVAILABLE],
-           t->cancelled, t->refused, t->texts);
+           " refused (%" PRIu64 " by a full queue); texts: %" PRIu64 "\n", t->jobs, t->ends[PIL_JOB_EXPIRED],
+           t->ends[PIL_JOB_UNAVAILABLE], t->cancelled, t->refused, t->full, t->texts);
     for (int i = 0; i < 32; i++)
         if (t->statuses[i]) printf("  %-55s %" PRIu64 "\n", pillion_status_text((pillion_status)-i), t->statuses[i]);
     printf("workers: %" PRIu64 " deaths, %" PRIu64 " kills, %" PRIu64 " retired, %" PRIu64
@@ -760,12 +853,10 @@ static void run_schedule(sim *m, uint64_t seed, bool loud) {
     }
     check_poison(m);
     stop_sending_faults(m);
-    pil_sched_drain(m->s);
+    pil_sched_give_up(m->s, "it is over");
     drain_actions(m);
-    while (!pil_sched_is_drained(m->s)) {
-        step(m);
-        CHECK(m, ++m->steps < 21000, "it never drains");
-    }
+    for (pil_sched_load load; pil_sched_measure(m->s, &load), load.workers_alive > 0; step(m))
+        CHECK(m, ++m->steps < 21000, "it never ends");
     check_empty(m);
     pil_sched_destroy(m->s);
 }

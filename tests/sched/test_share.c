@@ -176,6 +176,42 @@ static void short_jobs_do_not_starve_long_ones(void **state) {
     assert_in_range(bulk, 9, 11); /* turn and turn about */
 }
 
+/* Two batches are with the worker, and one turn is before the other's: each of them small. */
+static void a_client_with_many_short_jobs_keeps_another_waiting_for_some_lines_only(void **state) {
+    world *w = *state;
+    up(w, 2); /* nobody else */
+    w->client = 1;
+    for (size_t i = 0; i < 200; i++) submit(w, i, 1, NULL);
+    act_all(w);
+    w->client = 2;
+    submit(w, 300, 1, NULL);
+    size_t lines = 0;
+    for (; !batch_has(w, pil_sched_oldest(w->s, 2), 300); act_all(w)) lines += answer(w, 2);
+    assert_in_range(lines, 12, 20);
+}
+
+/* The opposite: with plenty of long jobs no worker is ever idle. */
+static void long_jobs_do_not_starve_short_ones(void **state) {
+    world *w = *state;
+    for (uint32_t i = 0; i < 2; i++) up(w, i);
+    w->client = 1;
+    for (int i = 0; i < 20; i++) submit(w, 0, 300, NULL);
+    act_all(w);
+    advance(w, 100); /* the express worker is not just being replaced */
+    w->client = 2;
+    size_t n_short = 0;
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 4; i++) submit(w, 300, 25, NULL);
+        for (uint32_t i = 0; i < 2; i++) {
+            n_short += w->sent[i][0][0] >= w->inputs + 300;
+            answer(w, i);
+            act_all(w);
+            assert_int_equal(w->n_sent[i], 2);
+        }
+    }
+    assert_in_range(n_short, 8, 10); /* turn and turn about, once two are done that were there before */
+}
+
 static void the_express_worker_stands_in_while_a_bulk_worker_is_missing(void **state) {
     world *w = *state;
     for (uint32_t i = 0; i < 3; i++) up(w, i);
@@ -183,7 +219,11 @@ static void the_express_worker_stands_in_while_a_bulk_worker_is_missing(void **s
     pil_job *j = submit(w, 0, 150, NULL);
     act_all(w);
     assert_non_null(pil_sched_oldest(w->s, 1));
-    assert_non_null(pil_sched_oldest(w->s, 2));
+    assert_null(pil_sched_oldest(w->s, 2)); /* the other one is usually back at once */
+    assert_int_equal(pil_sched_next_ms(w->s), w->now + 100);
+    advance(w, 100);
+    act_all(w);
+    assert_int_equal(pil_sched_oldest(w->s, 2)->n, 6); /* and a short job does not wait long even now */
     pil_sched_ready(w->s, 0);
     act_all(w);
     answer(w, 0); /* its canary */
@@ -220,6 +260,24 @@ static void a_full_queue_of_long_jobs_refuses_no_short_one(void **state) {
     assert_int_equal(try_submit(w, 0, 2, NULL), PILLION_OK);
 }
 
+/* A short job may have many bytes: its model reads their beginning only. */
+static void a_memory_full_of_long_jobs_refuses_no_short_one(void **state) {
+    world *w = *state;
+    w->opt.queue_bytes_max = 8000;
+    world_open(w);
+    pil_sched_set_model(w->s, NULL, 200);
+    for (size_t i = 0; i < 6; i++) w->inputs[i].text_bytes = i < 3 ? 4000 : 600;
+    pil_job *j = submit(w, 0, 3, NULL);
+    assert_int_equal(try_submit(w, 10, 300, NULL), PILLION_E_LIMIT);
+    assert_int_equal(try_submit(w, 3, 1, NULL), PILLION_OK);
+    assert_int_equal(try_submit(w, 4, 1, NULL), PILLION_OK);
+    assert_int_equal(measure(w).bytes, 13200);
+    assert_int_equal(try_submit(w, 5, 1, NULL), PILLION_E_LIMIT); /* but short ones are too many as well some time */
+    pil_sched_cancel(w->s, j);
+    assert_int_equal(try_submit(w, 5, 1, NULL), PILLION_E_LIMIT);
+    assert_int_equal(try_submit(w, 10, 300, NULL), PILLION_OK);
+}
+
 /* Thousands of clients come and go. */
 static void clients_leave_nothing_behind(void **state) {
     world *w = *state;
@@ -253,9 +311,12 @@ int main(void) {
         T2E(a_short_job_goes_to_the_express_worker),
         T2E(an_idle_bulk_worker_takes_a_short_job_when_the_express_one_is_busy),
         T1E(short_jobs_do_not_starve_long_ones),
+        T2E(a_client_with_many_short_jobs_keeps_another_waiting_for_some_lines_only),
+        T2E(long_jobs_do_not_starve_short_ones),
         T2E(the_express_worker_stands_in_while_a_bulk_worker_is_missing),
         T1E(without_its_express_worker_short_jobs_are_done_by_the_others),
         T2E(a_full_queue_of_long_jobs_refuses_no_short_one),
+        T2E(a_memory_full_of_long_jobs_refuses_no_short_one),
         T1(clients_leave_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
