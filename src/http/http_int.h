@@ -61,7 +61,7 @@ bool pil_conn_drain(pil_server *server);
 /* The end of the drain: what is still to be answered gets a 503. */
 void pil_conn_abandon(pil_server *server);
 
-const char *pil_conn_local_address(const pil_conn *c); /* "" on a Unix socket */
+const char *pil_conn_local_address(const pil_conn *c); /* NULL on a Unix socket */
 bool pil_conn_is_loopback(const pil_conn *c);          /* the client is on this machine */
 /* Whose share of the work a request belongs to: each connection of this machine, each address of others. */
 uint64_t pil_conn_client(const pil_conn *c);

@@ -379,6 +379,8 @@ static unsigned name_of(const struct sockaddr_storage *a, char *out, size_t out_
     return 0;
 }
 
+bool pil_stream_is_unix(const pil_stream *s) { return s->uv.handle.type == UV_NAMED_PIPE; }
+
 void pil_stream_address(const pil_stream *s, bool peer, char *out, size_t out_bytes) {
     struct sockaddr_storage a = {0};
     int n = sizeof a;

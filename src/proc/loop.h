@@ -76,7 +76,9 @@ bool pil_stream_try_write(pil_stream *s, const char *bytes, size_t n);
 void pil_stream_shutdown(pil_stream *s);
 void pil_stream_close(pil_stream *s); /* accepts NULL; drops what is not written yet */
 
-/* Address of our end or of the other one, without port: "127.0.0.1", "::1"; "" for a Unix socket. */
+bool pil_stream_is_unix(const pil_stream *s);
+/* Address of our end or of the other one, without port: "127.0.0.1", "::1"; "" for a Unix socket, and when it cannot be
+ * told, as that of a client which has reset its connection. */
 void pil_stream_address(const pil_stream *s, bool peer, char *out, size_t out_bytes);
 
 /* Bytes written that the other side has not taken yet, as far as the system tells. */
