@@ -112,10 +112,6 @@ int pil_worker_main(const pil_worker_options *opt);
  * few descriptors, and gives way to others by `nice` (0: does not). */
 void pil_worker_begin(int nice);
 
-/* What every child of ours does first: it ends with its parent, and leaves it to the parent to react to Ctrl-C and to
- * a service manager's signals. */
-void pil_child_begin(void);
-
 /* The body of the child that compiles `directory` if it has to. Writes lines of JSON to fd:
  *     {"done":1048576,"total":90868376}              now and then
  *     {"path":"…/model.f32.safetensors"}             in the end, or
