@@ -36,6 +36,8 @@ struct pil_server {
     uint64_t queue_full_ms; /* when the pool's queue last refused a request; 0 since it has taken one */
     uint64_t last_client;   /* the number given to the latest connection */
     pil_timer *sweep; /* runs while there are connections */
+    pil_vectors *writing; /* large answers: the one whose turn it is, and so on */
+    pil_timer *writer;    /* runs while there are any */
     pil_document *documents; /* running, then waiting, in the order in which they came */
     size_t documents_running;
     pil_parsing *parsings; /* large bodies that wait for a thread */
@@ -127,10 +129,12 @@ typedef struct pil_complaint {
 } pil_complaint;
 pil_complaint pil_complaint_of(pillion_status st);
 
-/* Ends the exchange with body, "vectors":[[…],null,…] and, if any is null, "errors":[{index,code,message}…], then "}".
- *   body  taken: the JSON object so far.
+/* Ends the exchange with {"chunks":["…",…],"vectors":[[…],null,…],"errors":[{index,code,message}…]}: chunks are there
+ * for a file, errors if any vector is null.
  *   job   borrowed for the call; a large one is answered some turns of the loop later. */
-void pil_vectors_answer(pil_exchange *x, const pil_job *job, pil_buf *body);
+void pil_vectors_answer(pil_exchange *x, const pil_job *job);
+/* Writes a slice of one of the answers that are being written. */
+void pil_vectors_turn(pil_server *s);
 void pil_vectors_destroy(pil_vectors *v); /* accepts NULL */
 
 /* ── Bodies (body.c) ────────────────────────────────────────────────────────────────────────────────────────────── */

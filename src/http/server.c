@@ -16,6 +16,7 @@
 #define DRAIN_STEP_MS 5
 
 static void on_sweep(void *ud) { pil_conn_sweep(ud); }
+static void on_write(void *ud) { pil_vectors_turn(ud); }
 
 static void end_drain(pil_server *s) {
     pil_timer_stop(s->drain_timer);
@@ -61,11 +62,12 @@ pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server
     s->ud = opt->ud;
     s->model_id = strdup(opt->model_id);
     s->sweep = pil_timer_create(l, on_sweep, s);
+    s->writer = pil_timer_create(l, on_write, s);
     s->drain_timer = pil_timer_create(l, on_drain_step, s);
     set_limits(s, &opt->limits);
     keep_one_heap();
     pillion_status st = PILLION_OK;
-    if (!s->model_id || !s->sweep || !s->drain_timer) st = pil_err_no_memory(err);
+    if (!s->model_id || !s->sweep || !s->writer || !s->drain_timer) st = pil_err_no_memory(err);
     if (!st) st = pil_access_create(&s->access, opt, err);
     if (st) {
         pil_server_destroy(s);
@@ -91,6 +93,7 @@ void pil_server_destroy(pil_server *s) {
     while (s->conns) pil_conn_close(s->conns);
     pil_body_leave_all(s);
     pil_timer_destroy(s->sweep);
+    pil_timer_destroy(s->writer);
     pil_timer_destroy(s->drain_timer);
     pil_access_destroy(s->access);
     free(s->model_id);

@@ -178,15 +178,7 @@ static void on_embedded(const pil_job *job, void *ud) {
         answer_failed(x, job, failed);
         return;
     }
-    pil_buf body;
-    pil_buf_init(&body, PIL_LIMIT_ANSWER_BYTES);
-    pil_buf_putc(&body, '{');
-    for (size_t i = 0; i < x->n_chunks; i++) {
-        pil_buf_puts(&body, i ? "," : "\"chunks\":[");
-        pil_json_put_string(&body, x->inputs[i].text, x->inputs[i].text_bytes);
-    }
-    if (x->n_chunks) pil_buf_puts(&body, "],");
-    pil_vectors_answer(x, job, &body);
+    pil_vectors_answer(x, job);
 }
 
 static void submit(pil_exchange *x, size_t n) {

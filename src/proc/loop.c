@@ -246,9 +246,12 @@ pil_timer *pil_timer_create(pil_loop *l, pil_timer_fn fn, void *ud) {
     return t;
 }
 
+/* libuv counts ms from the time at which this turn began, and in one turn calls timers until none is due. We count from
+ * now, but leave its time as it is and ask for at least 1 ms: then a timer that is started by another, however long
+ * that has taken, is not due before the next turn, and everybody else has had theirs. */
 void pil_timer_start(pil_timer *t, uint64_t ms, uint64_t repeat_ms) {
-    uv_update_time(t->handle.loop); /* so that ms counts from now, not from the beginning of this turn */
-    uv_timer_start(&t->handle, on_timer, ms, repeat_ms);
+    uint64_t due_ms = uv_hrtime() / 1000000 - uv_now(t->handle.loop) + ms;
+    uv_timer_start(&t->handle, on_timer, due_ms > 0 ? due_ms : 1, repeat_ms);
 }
 
 void pil_timer_stop(pil_timer *t) { uv_timer_stop(&t->handle); }

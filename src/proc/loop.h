@@ -34,7 +34,8 @@ typedef void (*pil_timer_fn)(void *ud);
 
 /* Stopped at first. NULL when memory is exhausted. */
 pil_timer *pil_timer_create(pil_loop *l, pil_timer_fn fn, void *ud);
-/* Calls fn after ms, then every repeat_ms unless that is 0. Starting a running timer starts it anew. */
+/* Calls fn after ms, but never in this turn of the loop; then every repeat_ms unless that is 0. Starting a running one
+ * starts it anew. */
 void pil_timer_start(pil_timer *t, uint64_t ms, uint64_t repeat_ms);
 void pil_timer_stop(pil_timer *t);
 bool pil_timer_is_running(const pil_timer *t);

@@ -45,6 +45,28 @@ class Turns(unittest.TestCase):
                 time.sleep(0.1)
             self.assertTrue(Server.wait(lambda: health(s)["in_flight_bytes"] < MIB, 20 * SLOW))
 
+    def test_others_are_served_while_several_large_answers_are_written(self):
+        """They take turns with each other and with everybody else, however many they are."""
+        with Server.fake("dim=1024") as s, s.connect() as c:
+            writing = [s.connect() for _ in range(4)]
+            for w in writing:  # so long that all four are there before one of them is answered
+                w.request("POST", "/embed", json.dumps({"texts": [f"wait:{3000 * SLOW}"] + ["a"] * 4095}), JSON)
+            threads = [threading.Thread(target=w.answer) for w in writing]
+            for t in threads:
+                t.start()
+            self.assertTrue(Server.wait(lambda: health(s)["texts_waiting"] == 4 * 4096, 20 * SLOW))
+            waits, start = [], None
+            while any(t.is_alive() for t in threads):
+                asked = time.perf_counter()
+                c.request("GET", "/health")
+                if c.answer().json()["texts_waiting"] < 4 * 4096:
+                    start = start or asked
+                    waits.append(time.perf_counter() - asked)
+            took = time.perf_counter() - start
+            for w in writing:
+                w.close()
+            self.assertGreater(len(waits), 40)
+            self.assertLess(max(waits), took / 8)
 
     def test_others_are_served_while_large_bodies_are_parsed(self):
         """15 MiB take some 150 ms to parse. Nobody waits for the whole of it, and four at once all are answered."""
