@@ -183,8 +183,9 @@ static void on_embedded(const pil_job *job, void *ud) {
 
 static void submit(pil_exchange *x, size_t n) {
     const pil_pool_info *info = pil_pool_info_of(x->server->pool);
-    size_t dim = info->dim ? info->dim : DIM_GUESSED;
-    if (!pil_exchange_reserve(x, n * (sizeof *x->inputs + dim * VECTOR_VALUE_BYTES))) {
+    size_t dim = info->dim ? info->dim : DIM_GUESSED, chunk_bytes = 0; /* which are in the answer as well */
+    for (size_t i = 0; i < x->n_chunks; i++) chunk_bytes += x->inputs[i].text_bytes;
+    if (!pil_exchange_reserve(x, chunk_bytes + n * (sizeof *x->inputs + dim * VECTOR_VALUE_BYTES))) {
         pil_answer_busy(x, 1000, PIL_TOO_MUCH);
         return;
     }

@@ -6,14 +6,17 @@
  *     "full", "broken", "expire"   the request is refused: queue full, no worker; held for too long
  *     "state:loading", "state:ready", "state:none", "state:half", "state:open", "state:failed"   what the pool says of
  *     itself from now on
- * Every other text gets a vector: its length in bytes, then numbers of 17 digits.
+ * Every other text gets a vector: its length in bytes, then numbers of 17 digits. Documents are read by real readers,
+ * for which this program stands in as well.
  * The functions of proc/proc.h and sched/sched.h that http calls are defined here, in place of the real ones. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "extract/extract.h"
 #include "http/http.h"
 
 #define NAMES_MAX 8
@@ -213,6 +216,7 @@ static void on_signal(int signum, void *ud) {
 int main(int argc, char **argv) {
     fake f = {.pool.info = {.state = PIL_POOL_READY, .workers = 2, .workers_ready = 2, .dim = 8, .max_tokens = 256,
                             .sandbox = "full"}};
+    if (argc > 1 && strcmp(argv[1], "--role=extract") == 0) _exit(pil_extract_main(argc, argv));
     int failed = 0;
     for (int i = 1; !failed && i < argc; i++) failed = set(&f, argv[i]);
     if (failed) return failed;

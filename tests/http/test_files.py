@@ -171,6 +171,31 @@ class Texts(Case):
         self.assertTrue(Server.wait(lambda: not readers(), 5 * SLOW))
 
 
+class Memory(unittest.TestCase):
+    def test_chunks_that_overlap_count_as_often_as_they_are_in_the_answer(self):
+        """12,000 characters in 10,000 chunks of 2,000 each: 20 MB of answer, known before anything is computed."""
+        mib, fields = 1 << 20, {"chunk_size": 2000, "chunk_overlap": 2000, "max_chunks": 10000}
+        with tempfile.TemporaryDirectory(prefix="pillion-files-") as root, \
+                Server.fake(f"root={root}", f"in_flight={16 * mib}") as s, s.connect() as c:
+            path = Path(root) / "a.txt"
+            path.write_text(f"wait:{3000 * SLOW} " + "x" * 12000)
+            body = json.dumps({"path": str(path), **fields})
+            c.request("POST", "/embed-file", body, {"Content-Type": "application/json"})
+
+            def health():
+                return s.get("/health").json()
+
+            self.assertTrue(Server.wait(lambda: health()["texts_waiting"], 10 * SLOW))
+            self.assertGreaterEqual(health()["in_flight_bytes"], 10000 * 2000)
+            answer = s.post("/embed-file", body)
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "1"))
+            answer = c.answer()
+            self.assertEqual(answer.status, 200)
+            text = path.read_text()
+            self.assertEqual(answer.json()["chunks"], [text[i:i + 2000] for i in range(10000)])
+            self.assertTrue(Server.wait(lambda: health()["in_flight_bytes"] < mib, 10 * SLOW))
+
+
 class Walls(Case):
     @classmethod
     def make(cls):
