@@ -19,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -317,6 +318,7 @@ static void settle(void) {
     pil_child_close_from(3, false);
     pil_child_begin();
     if (is_forsaken()) _exit(1);
+    setpriority(PRIO_PROCESS, 0, PIL_CHILD_NICE); /* and with us the tools: one-line queries go before any document */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_DFL);
 }

@@ -1,11 +1,15 @@
 /* document.c - has a child read a document, and takes its answer.
  *
- *   waiting --a place is free--> running --child exited, its output read--> on_done
- *                                   | deadline, too much output: killed
+ *   waiting --its turn, and a place is free--> running --child exited, its output read--> on_done
+ *      | too long: on_done                        | deadline, too much output: killed
  *
+ * Turns:      a client's documents have one turn after another, those of a new client begin with the turn that is now:
+ *             however many one client sends, the others wait for one of its documents at most. A scan takes minutes to
+ *             recognise, so one place is kept for what takes seconds.
  * Invariants: (1) at most PIL_LIMIT_DOCUMENTS run. (2) the server's list holds every document that is not done, in the
- *             order in which they came. (3) on_done is called from the loop, never from start or cancel. (4) none is
- *             begun once the server is closing: the end of one would else start the next, to be killed in turn.
+ *             order of their turns, and within one as they came. (3) on_done is called from the loop, never from start
+ *             or cancel. (4) none is begun once the server is closing: the end of one would else start the next, to be
+ *             killed in turn.
  * The child's answer comes from a hostile file: it is bounded, parsed strictly, and its types are checked by whoever
  * uses it. Tests: tests/http/test_files.py. */
 #include <signal.h>
@@ -22,27 +26,29 @@
 #define GRACE_MS 2000 /* the child keeps the deadline itself; this one is for a child that cannot any more */
 
 struct pil_document {
-    pil_server *server;
+    pil_exchange *exchange;
     pil_document *prev, *next;
+    uint64_t client, turn;
     char *args[ARGS_MAX + 1];
     int fd; /* until the child has it */
     uint64_t deadline_ms;
     pil_document_fn on_done;
-    void *ud;
-    pil_timer *timer;
+    pil_timer *timer; /* until its turn, then until its deadline */
     pil_child *child;   /* NULL once it has exited */
     pil_stream *output; /* NULL once it has ended */
     pil_buf answer;
-    bool running, timed_out, too_large;
+    bool is_scan, running, never_began, timed_out, too_large;
 };
 
 static void run_next(pil_server *s);
 
 static void document_free(pil_document *d) {
-    pil_server *s = d->server;
+    pil_server *s = d->exchange->server;
+    d->exchange->document = NULL;
     *(d->prev ? &d->prev->next : &s->documents) = d->next;
     if (d->next) d->next->prev = d->prev;
-    if (d->running) s->documents_running--;
+    s->documents_running -= d->running;
+    s->recognitions_running -= d->running && d->is_scan;
     pil_child_forget(d->child);
     pil_child_kill(d->child, SIGKILL);
     pil_stream_close(d->output);
@@ -57,7 +63,9 @@ static void document_free(pil_document *d) {
 static void read_answer(const pil_document *d, pil_json **json, pil_document_result *result) {
     *json = NULL;
     *result = (pil_document_result){.code = PIL_EXTRACT_INTERNAL, .text = "the document's reader died"};
-    if (d->timed_out) {
+    if (d->never_began) {
+        result->never_began = true;
+    } else if (d->timed_out) {
         result->code = PIL_EXTRACT_TIMEOUT;
         result->text = "reading the document took too long";
     } else if (d->too_large) {
@@ -80,11 +88,11 @@ static void finish(pil_document *d) {
     pil_json *json;
     pil_document_result result;
     read_answer(d, &json, &result);
-    pil_server *s = d->server;
+    pil_exchange *x = d->exchange;
+    pil_server *s = x->server;
     pil_document_fn on_done = d->on_done;
-    void *ud = d->ud;
     document_free(d);
-    on_done(&result, ud);
+    on_done(x, &result);
     pil_json_free(json);
     run_next(s);
 }
@@ -108,9 +116,10 @@ static void on_output(pil_stream *stream, const char *bytes, size_t n, void *ud)
     finish(d);
 }
 
-/* The deadline of a child; or, for one that could not be started, the next turn of the loop. */
+/* It was not its turn in time; or the deadline of a child; or the next turn of the loop, when no child could be had. */
 static void on_timer(void *ud) {
     pil_document *d = ud;
+    d->never_began = !d->running;
     d->timed_out = d->child != NULL;
     pil_child_kill(d->child, SIGKILL);
     if (!d->child) finish(d);
@@ -126,10 +135,13 @@ static void run(pil_document *d) {
     const char *const argv[] = {"pillion", "--role=extract", d->args[0], d->args[1], d->args[2], d->args[3], NULL};
     const pil_child_spec spec = {.program = program, .argv = argv, .envp = env, .stdin_fd = d->fd, .out = &d->output,
                                  .on_exit = on_exit_of, .ud = d};
+    pil_server *s = d->exchange->server;
     d->running = true;
-    d->server->documents_running++;
+    s->documents_running++;
+    s->recognitions_running += d->is_scan;
+    if (s->document_turn < d->turn) s->document_turn = d->turn;
     pillion_error err = {0};
-    if (pil_child_start(&d->child, d->server->loop, &spec, &err)) {
+    if (pil_child_start(&d->child, s->loop, &spec, &err)) {
         pil_log(PIL_LOG_ERROR, "document reader not started", "reason=\"%s\"", err.text);
         pil_timer_start(d->timer, 0, 0);
         return;
@@ -143,12 +155,26 @@ static void run(pil_document *d) {
 
 static void run_next(pil_server *s) {
     for (pil_document *d = s->documents; d && !s->closing && s->documents_running < PIL_LIMIT_DOCUMENTS; d = d->next)
-        if (!d->running) run(d);
+        if (!d->running && !(d->is_scan && s->recognitions_running == PIL_LIMIT_RECOGNITIONS)) run(d);
 }
 
-pillion_status pil_document_start(pil_document **out, pil_server *s, int fd, const char *const *args,
-                                  uint64_t deadline_ms, pil_document_fn on_done, void *ud) {
-    *out = NULL;
+/* Finds its turn and its place in the list. */
+static void queue(pil_document *d) {
+    pil_server *s = d->exchange->server;
+    pil_document *before = NULL, *e;
+    d->turn = s->document_turn;
+    for (e = s->documents; e; e = e->next)
+        if (e->client == d->client && e->turn >= d->turn) d->turn = e->turn + 1;
+    for (e = s->documents; e && e->turn <= d->turn; e = e->next) before = e;
+    d->prev = before;
+    d->next = e;
+    if (e) e->prev = d;
+    *(before ? &before->next : &s->documents) = d;
+}
+
+pillion_status pil_document_start(pil_exchange *x, int fd, const char *const *args, uint64_t deadline_ms,
+                                  pil_document_fn on_done) {
+    pil_server *s = x->server;
     pil_document *d = calloc(1, sizeof *d);
     if (d) d->timer = pil_timer_create(s->loop, on_timer, d);
     if (!d || !d->timer) {
@@ -156,30 +182,29 @@ pillion_status pil_document_start(pil_document **out, pil_server *s, int fd, con
         close(fd);
         return PILLION_E_NOMEM;
     }
-    d->server = s;
+    d->exchange = x;
+    d->client = pil_conn_client(x->conn);
     d->fd = fd;
     d->deadline_ms = deadline_ms;
+    d->is_scan = deadline_ms > PIL_LIMIT_EXTRACT_MS;
     d->on_done = on_done;
-    d->ud = ud;
     pil_buf_init(&d->answer, PIL_LIMIT_EXTRACT_RESULT);
-    pil_document *last = s->documents;
-    while (last && last->next) last = last->next;
-    d->prev = last;
-    *(last ? &last->next : &s->documents) = d;
+    queue(d);
     bool copied = true;
     for (size_t i = 0; i < ARGS_MAX && args[i]; i++) copied = (d->args[i] = strdup(args[i])) && copied;
     if (!copied) {
         document_free(d);
         return PILLION_E_NOMEM;
     }
-    *out = d;
+    x->document = d;
+    pil_timer_start(d->timer, s->limits.document_ms, 0);
     run_next(s);
     return PILLION_OK;
 }
 
 void pil_document_cancel(pil_document *d) {
     if (!d) return;
-    pil_server *s = d->server;
+    pil_server *s = d->exchange->server;
     document_free(d);
     run_next(s);
 }

@@ -38,8 +38,9 @@ struct pil_server {
     pil_timer *sweep; /* runs while there are connections */
     pil_vectors *writing; /* large answers: the one whose turn it is, and so on */
     pil_timer *writer;    /* runs while there are any */
-    pil_document *documents; /* running, then waiting, in the order in which they came */
-    size_t documents_running;
+    pil_document *documents; /* running and waiting, in the order of their turns */
+    size_t documents_running, recognitions_running; /* the first with the second */
+    uint64_t document_turn; /* of the latest that was begun */
     pil_parsing *parsings; /* large bodies that wait for a thread */
     pil_parsing *parsing_now[PIL_LIMIT_PARSING];
     bool draining, has_successor; /* a successor: idle connections get one more answer */
@@ -202,15 +203,17 @@ typedef struct pil_document_result {
     pil_extract_code code;
     const char *text;
     const char *package; /* or NULL */
+    bool never_began;    /* it was not its turn in time: another try may succeed */
 } pil_document_result;
-typedef void (*pil_document_fn)(const pil_document_result *result, void *ud);
+typedef void (*pil_document_fn)(pil_exchange *x, const pil_document_result *result);
 
-/* Has a child read the document in fd (taken), as extract.h says. At most PIL_LIMIT_DOCUMENTS run at once; others wait.
+/* Has a child read the document in fd (taken) for x, as extract.h says. At most PIL_LIMIT_DOCUMENTS run at once, of
+ * which PIL_LIMIT_RECOGNITIONS may take longer than PIL_LIMIT_EXTRACT_MS; others wait, clients in turn.
  *   args     NULL-terminated, borrowed for the call, at most 4: what follows --role=extract.
- *   on_done  called from the loop unless the document is cancelled; the document is freed after the call.
+ *   on_done  called from the loop unless the document is cancelled; the document is freed before the call.
  *   Errors   E_NOMEM. */
-pillion_status pil_document_start(pil_document **out, pil_server *s, int fd, const char *const *args,
-                                  uint64_t deadline_ms, pil_document_fn on_done, void *ud);
+pillion_status pil_document_start(pil_exchange *x, int fd, const char *const *args, uint64_t deadline_ms,
+                                  pil_document_fn on_done);
 void pil_document_cancel(pil_document *d); /* kills the child; accepts NULL */
 
 #endif

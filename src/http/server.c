@@ -43,7 +43,8 @@ static void set_limits(pil_server *s, const pil_server_limits *given) {
                                     .in_flight_bytes = or_default(given->in_flight_bytes, PIL_LIMIT_IN_FLIGHT_BYTES),
                                     .header_ms = or_default(given->header_ms, PIL_LIMIT_HEADER_MS),
                                     .stall_ms = or_default(given->stall_ms, PIL_LIMIT_STALL_MS),
-                                    .idle_ms = or_default(given->idle_ms, PIL_LIMIT_IDLE_MS)};
+                                    .idle_ms = or_default(given->idle_ms, PIL_LIMIT_IDLE_MS),
+                                    .document_ms = or_default(given->document_ms, PIL_LIMIT_DOCUMENT_WAIT_MS)};
 }
 
 /* The C library would give each thread a heap of its own, which keeps what was once in it. */

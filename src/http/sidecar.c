@@ -20,6 +20,7 @@
 
 #define VECTOR_VALUE_BYTES 20          /* that one value of a vector costs: as a float, twice, and written out */
 #define DIM_GUESSED 1024               /* while the model is still loading */
+#define DOCUMENT_RETRY_MS 5000         /* some documents later */
 
 static const char *const poolings[] = {"mean", "cls", "max", NULL};
 static const char *const levels[] = {"accurate", "fast", NULL};
@@ -263,9 +264,9 @@ static unsigned status_of(pil_extract_code code) {
 
 /* True when there is a result to go on with. */
 static bool is_read(pil_exchange *x, const pil_document_result *r) {
-    x->document = NULL;
     if (r->json) return true;
-    if (r->package && !strstr(r->text, r->package))
+    if (r->never_began) pil_answer_busy(x, DOCUMENT_RETRY_MS, "Too many documents are waiting, please retry shortly");
+    else if (r->package && !strstr(r->text, r->package))
         pil_answer_detail(x, status_of(r->code), "%.600s (install the package %.100s)", r->text, r->package);
     else pil_answer_detail(x, status_of(r->code), "%.800s", r->text);
     return false;
@@ -296,8 +297,7 @@ static size_t count_text(const pil_json *pages) {
     return bytes;
 }
 
-static void on_text(const pil_document_result *r, void *ud) {
-    pil_exchange *x = ud;
+static void on_text(pil_exchange *x, const pil_document_result *r) {
     if (!is_read(x, r)) return;
     if (!pil_exchange_reserve(x, 2 * count_text(pil_json_get(r->json, "pages")))) {
         pil_answer_busy(x, 1000, PIL_TOO_MUCH);
@@ -323,8 +323,7 @@ static void on_text(const pil_document_result *r, void *ud) {
 
 static void read_document(pil_exchange *x, int fd, const char *const *args, uint64_t deadline_ms,
                           pil_document_fn on_done) {
-    if (pil_document_start(&x->document, x->server, fd, args, deadline_ms, on_done, x))
-        out_of_memory(x);
+    if (pil_document_start(x, fd, args, deadline_ms, on_done)) out_of_memory(x);
 }
 
 static void embed_file(pil_exchange *x, const pil_value *v) {
@@ -341,8 +340,7 @@ static void embed_file(pil_exchange *x, const pil_value *v) {
 
 void pil_sidecar_embed_file(pil_exchange *x) { pil_body_read(x, file_fields, FILE_FIELDS, embed_file); }
 
-static void on_detected(const pil_document_result *r, void *ud) {
-    pil_exchange *x = ud;
+static void on_detected(pil_exchange *x, const pil_document_result *r) {
     if (!is_read(x, r)) return;
     pil_buf body;
     pil_buf_init(&body, PIL_KIB);
@@ -352,8 +350,7 @@ static void on_detected(const pil_document_result *r, void *ud) {
     pil_answer_send(x, 200, "application/json", &body, NULL);
 }
 
-static void on_recognised(const pil_document_result *r, void *ud) {
-    pil_exchange *x = ud;
+static void on_recognised(pil_exchange *x, const pil_document_result *r) {
     if (!is_read(x, r)) return;
     const pil_json *text = pil_json_get(r->json, "text"), *pages = pil_json_get(r->json, "pages");
     pil_buf body;

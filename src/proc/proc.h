@@ -88,7 +88,6 @@ void pil_pool_cancel(pil_pool *p, pil_ticket *t);
 
 #define PIL_WORKER_FD 3      /* where the frames travel */
 #define PIL_WORKER_PAGE_FD 4 /* the page of page.h; closed once it is mapped */
-#define PIL_WORKER_NICE 10   /* of those that do long work: whatever else wants their core goes before them */
 
 typedef struct pil_worker_options {
     const char *file;   /* a compiled file; NULL: */

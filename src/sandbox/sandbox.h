@@ -105,6 +105,8 @@ pillion_status pil_sandbox_apply(const pil_sandbox_policy *policy, pil_sandbox_r
 
 /* ── Before the cage (child.c) ──────────────────────────────────────────────────────────────────────────────── */
 
+#define PIL_CHILD_NICE 10 /* of those that do long work: whatever else wants their core goes before them */
+
 /* What every child of ours does first: it ends with its parent, and leaves it to the parent to react to Ctrl-C and to
  * a service manager's signals. */
 void pil_child_begin(void);

@@ -502,6 +502,20 @@ static void signals_that_end_the_server_do_not_end_the_role(void **state) {
     close(document);
 }
 
+static void the_role_and_its_tools_give_way_to_others(void **state) {
+    (void)state;
+    need_one_thread();
+    if (access("/proc/self/stat", R_OK) != 0) skip_with("no /proc");
+    int document = document_of("pdfinfo hang\n", 13), answers, status;
+    pid_t role = start_child("text pdf", document, &answers), tool = tool_of(role);
+    assert_in_range(getpriority(PRIO_PROCESS, (id_t)role), PIL_CHILD_NICE, 19);
+    assert_in_range(getpriority(PRIO_PROCESS, (id_t)tool), PIL_CHILD_NICE, 19);
+    assert_int_equal(kill(role, SIGKILL), 0);
+    assert_int_equal(waitpid(role, &status, 0), role);
+    close(answers);
+    close(document);
+}
+
 static void a_role_whose_answer_nobody_reads_does_not_begin(void **state) {
     (void)state;
     need_one_thread();
@@ -559,6 +573,7 @@ int main(void) {
         cmocka_unit_test_setup(the_role_reports_its_cage_and_answers_once, use_fakes),
         cmocka_unit_test_setup(killing_the_role_kills_its_tool, use_fakes),
         cmocka_unit_test_setup(signals_that_end_the_server_do_not_end_the_role, use_fakes),
+        cmocka_unit_test_setup(the_role_and_its_tools_give_way_to_others, use_fakes),
         cmocka_unit_test_setup(a_role_whose_answer_nobody_reads_does_not_begin, use_fakes),
         cmocka_unit_test_setup(nothing_is_left_in_the_folder_for_temporary_files, use_fakes),
     };

@@ -11,6 +11,7 @@
 
 #include "base/limits.h"
 #include "proc/proc.h"
+#include "sandbox/sandbox.h"
 #include "support/files.h"
 #include "support/tiny_model.h"
 
@@ -334,7 +335,7 @@ static void check_worker(int pid, int *nices) {
     assert_limit(text, "Max core file size", 0);
     assert_limit(text, "Max open files", 16);
     nices[0] += getpriority(PRIO_PROCESS, (id_t)pid) == 0;
-    nices[1] += getpriority(PRIO_PROCESS, (id_t)pid) == PIL_WORKER_NICE;
+    nices[1] += getpriority(PRIO_PROCESS, (id_t)pid) == PIL_CHILD_NICE;
 }
 
 static void a_worker_has_four_descriptors_and_no_environment(void **state) {
