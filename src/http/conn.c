@@ -101,7 +101,7 @@ void pil_exchange_clear(pil_exchange *x) {
     if (x->ticket) pil_pool_cancel(x->server->pool, x->ticket);
     pil_document_cancel(x->document);
     pil_vectors_destroy(x->vectors);
-    pil_body_forget(x->parsing);
+    pil_errand_forget(x->errand);
     pil_json_free(x->json);
     free(x->inputs);
     free(x->chunks);

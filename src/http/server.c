@@ -92,7 +92,7 @@ void pil_server_destroy(pil_server *s) {
     s->closing = true;
     for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
     while (s->conns) pil_conn_close(s->conns);
-    pil_body_leave_all(s);
+    pil_errand_leave_all(s);
     pil_timer_destroy(s->sweep);
     pil_timer_destroy(s->writer);
     pil_timer_destroy(s->drain_timer);
