@@ -51,8 +51,10 @@
 #define PIL_LIMIT_SWEEP_MS 1000        /* how often the times above are looked at */
 #define PIL_LIMIT_SECRET_BYTES (1 * PIL_KIB) /* a bearer token */
 #define PIL_LIMIT_ANSWER_BYTES (512 * PIL_MIB) /* an answer: 10,000 chunks of a file with 4,096 values each */
-#define PIL_LIMIT_PARSING 2            /* threads that parse large bodies: each costs a core for 10 ms a MiB */
+#define PIL_LIMIT_ERRANDS 2            /* threads that parse what is large: each costs a core for 10 ms a MiB */
 #define PIL_LIMIT_DOCUMENTS 2          /* documents read at once: each may cost a core for seconds */
+#define PIL_LIMIT_RECOGNITIONS 1       /* of them scans: minutes, in which texts must not wait for them */
+#define PIL_LIMIT_DOCUMENT_WAIT_MS 60000 /* a document before it is its turn: as long as a job without any answer */
 #define PIL_LIMIT_ECHO_BYTES 256 /* of input in an error message: enough to recognise it by */
 
 /* Files. */

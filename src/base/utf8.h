@@ -8,6 +8,13 @@
 /* Offset of the first byte that does not belong to a valid sequence, or n when all of it is valid. */
 size_t pil_utf8_valid(const char *s, size_t n);
 
+/* Code points in valid UTF-8; of other bytes, those that continue no sequence. */
+static inline size_t pil_utf8_count(const char *s, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += ((unsigned char)s[i] & 0xC0) != 0x80;
+    return count;
+}
+
 /* Decodes the sequence at s, which must be valid UTF-8; sets *cp and returns its length, 1 to 4. */
 static inline size_t pil_utf8_decode(const char *s, uint32_t *cp) {
     const unsigned char *p = (const unsigned char *)s;

@@ -67,12 +67,8 @@ static const pillion_input *texts_of(const replay *r) { return &r->recorded.text
 
 /* ── The report ─────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Code points; what was recorded is valid UTF-8. */
-static size_t characters_of(const pillion_input *in) {
-    size_t n = 0;
-    for (size_t i = 0; i < in->text_bytes; i++) n += ((unsigned char)in->text[i] & 0xC0) != 0x80;
-    return n;
-}
+/* What was recorded is valid UTF-8. */
+static size_t characters_of(const pillion_input *in) { return pil_utf8_count(in->text, in->text_bytes); }
 
 static const char *plural(uint64_t n) { return n == 1 ? "" : "s"; }
 

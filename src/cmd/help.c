@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "cmd/cmd.h"
 
 #define WIDTH 80        /* columns of --help */
@@ -45,11 +46,7 @@ static void put_spaces(pil_buf *out, size_t n) {
 }
 
 /* Columns of UTF-8 text of which every character is one column wide, as all of ours are. */
-static size_t columns(const char *s, size_t n) {
-    size_t c = 0;
-    for (size_t i = 0; i < n; i++) c += ((unsigned char)s[i] & 0xC0) != 0x80;
-    return c;
-}
+static size_t columns(const char *s, size_t n) { return pil_utf8_count(s, n); }
 
 /* Words of one paragraph, broken before WIDTH, from column `at` on; following lines begin at `indent`. */
 static void put_wrapped(pil_buf *out, const char *text, size_t n, size_t at, size_t indent) {

@@ -12,6 +12,7 @@
 #include "cmd/builtin.h"
 #include "cmd/cmd.h"
 #include "proc/proc.h"
+#include "sandbox/sandbox.h"
 
 /* The value of "name=value" among the arguments, or NULL. */
 static const char *value_of(int argc, char **argv, const char *name) {

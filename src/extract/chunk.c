@@ -49,12 +49,6 @@ void pil_text_trim(const char **text, size_t *n) {
     *n = last > first ? last - first : 0;
 }
 
-size_t pil_text_count(const char *text, size_t n) {
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80;
-    return count;
-}
-
 pillion_status pil_chunk_squash(char **out, size_t *out_bytes, const char *bytes, size_t n, pillion_error *err) {
     *out_bytes = 0;
     *out = malloc(n + 1);

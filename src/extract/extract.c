@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,12 +19,9 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#ifdef __linux__
-#include <sys/prctl.h>
-#endif
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -305,22 +303,22 @@ static bool cage_self(preparation *p, pil_fault *fault) {
     return !st || pil_fault_set(fault, PIL_EXTRACT_SANDBOX, "%s", err.text);
 }
 
-static void close_all_from(int first) {
-#ifdef __linux__
-    if (close_range((unsigned)first, ~0u, 0) == 0) return;
-#endif
-    for (int fd = first; fd < 1024; fd++) close(fd);
+/* A parent that died before pil_child_begin() takes nobody along; but then nobody reads our answer either. Its process
+ * id would not tell, since whoever adopts us may have any. */
+static bool is_forsaken(void) {
+    struct pollfd answer = {.fd = STDOUT_FILENO};
+    return poll(&answer, 1, 0) > 0 && (answer.revents & (POLLERR | POLLHUP));
 }
 
-/* Whatever the parent left open or arranged: descriptors 0 to 2 exist, no other does, signals are as at first, and this
- * process ends with its parent. */
+/* Whatever the parent left open or arranged: descriptors 0 to 2 exist, no other does, and this process ends with its
+ * parent, but not by the signals that the parent is told to end with: it lets us finish. */
 static void settle(void) {
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) _exit(1);
-    close_all_from(3);
-#ifdef __linux__
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-#endif
+    pil_child_close_from(3, false);
+    pil_child_begin();
+    if (is_forsaken()) _exit(1);
+    pil_child_give_way(PIL_CHILD_NICE); /* and with us the tools: one-line queries go before any document */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_DFL);
 }

@@ -27,8 +27,6 @@ __attribute__((format(printf, 3, 4))) bool pil_fault_set(pil_fault *fault, pil_e
 size_t pil_text_drop_invalid(char *text, size_t n);
 /* Takes Unicode white space off both ends of valid UTF-8. */
 void pil_text_trim(const char **text, size_t *n);
-/* Code points in valid UTF-8. */
-size_t pil_text_count(const char *text, size_t n);
 
 /* ── tool.c: other programs, each run in the cage ───────────────────────────────────────────────────────────── */
 

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "extract/extract_int.h"
 
 enum { SCANNED_BELOW = 50 };
@@ -176,6 +177,6 @@ bool pil_pdf_text(pil_extraction *x, pil_pages *out, pil_fault *fault) {
 bool pil_pdf_is_scanned(const pil_pages *p) {
     size_t length = 0;
     for (size_t i = 0; i < p->n; i++)
-        if (p->pages[i].bytes > 0) length += pil_text_count(p->text.bytes + p->pages[i].offset, p->pages[i].bytes);
+        if (p->pages[i].bytes > 0) length += pil_utf8_count(p->text.bytes + p->pages[i].offset, p->pages[i].bytes);
     return p->n == 0 || (double)length / (double)p->n < SCANNED_BELOW;
 }

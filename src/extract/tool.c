@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -133,13 +132,6 @@ typedef struct child_pipes {
     int output[2], words[2], status[2]; /* read end, write end; -1: none */
 } child_pipes;
 
-static void set_close_on_exec_from(int first) {
-#if defined(__linux__) && defined(__NR_close_range)
-    if (syscall(__NR_close_range, (unsigned)first, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) == 0) return;
-#endif
-    for (int fd = first; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
-}
-
 static void die_with(pid_t parent) {
 #ifdef __linux__
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -182,7 +174,7 @@ static _Noreturn void child_main(const pil_extraction *x, const pil_tool_job *jo
     sigprocmask(SIG_SETMASK, &none, NULL);
     int output = job->output_file >= 0 ? job->output_file : p->output[1];
     if (dup2(job->input, 0) < 0 || dup2(output, 1) < 0 || dup2(p->words[1], 2) < 0) _exit(127);
-    set_close_on_exec_from(3);
+    pil_child_close_from(3, true);
     child_word word = {.kind = CHILD_CAGED};
     if (cage_child(x, job, &word.cage)) word.kind = CHILD_NO_CAGE;
     say(p->status[1], word);

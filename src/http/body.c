@@ -1,15 +1,8 @@
-/* body.c - the body of a request, parsed and checked; a large one by another thread.
+/* body.c - the body of a request, parsed and checked; a large one by a thread (errand.c).
  *
- *   small --------------------------------> parsed at once ---------> on_body, or a refusal
- *   large -> waiting -> running (a thread) -> parsed, in the loop --^
- *                 client gone: forgotten; a running one is freed when its thread has ended
- *
- * Parsing takes some 10 ms for each MiB, and nobody else would be served meanwhile. The thread touches this file's
- * object alone: it owns the body, and what it calls is pure.
- * Invariants: (1) at most PIL_LIMIT_PARSING threads; the server knows each. (2) its list holds those that wait, in the
- *             order in which they came. (3) a parsing has an exchange until that is cleared, and a server until that is
- *             destroyed.
- * Tests:      tests/http/test_rows.py, tests/http/test_turns.py. */
+ * Flow:    pil_body_read() -> parse() -> finish(): on_body, or a refusal.
+ * Memory:  what parsing may cost at most is reserved before, and what it did not cost given back.
+ * Tests:   tests/http/test_rows.py, tests/http/test_turns.py. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +10,11 @@
 #include "base/limits.h"
 #include "http/http_int.h"
 
-#define LARGE_BYTES (256 * PIL_KIB)
 #define DETAIL_BYTES_MAX (8 * PIL_MIB) /* a 422 with an error for each of 4,096 texts */
 #define JSON_VALUE_BYTES 100           /* that a parsed value costs besides its text */
 
-struct pil_parsing {
-    pil_server *server;
-    pil_exchange *exchange; /* NULL: nobody waits for it any more */
-    pil_parsing *next;      /* of those that wait */
+typedef struct parsing {
+    pil_errand errand; /* first */
     char *body;
     size_t body_bytes, tree_bytes;
     size_t reserved_bytes; /* of the exchange, until it is parsed; then tree_bytes are */
@@ -37,7 +27,7 @@ struct pil_parsing {
     pil_value values[PIL_FIELDS_MAX];
     pil_buf detail;
     pillion_status status;
-};
+} parsing;
 
 /* What a JSON text costs when it is parsed, at most. */
 static size_t tree_bytes(const char *s, size_t n) {
@@ -47,7 +37,8 @@ static size_t tree_bytes(const char *s, size_t n) {
     return n + values * JSON_VALUE_BYTES;
 }
 
-static void parsing_free(pil_parsing *p) {
+static void parsing_free(void *ud) {
+    parsing *p = ud;
     free(p->body);
     pil_json_free(p->json);
     pil_buf_deinit(&p->detail);
@@ -56,7 +47,7 @@ static void parsing_free(pil_parsing *p) {
 
 /* On whichever thread. */
 static void parse(void *ud) {
-    pil_parsing *p = ud;
+    parsing *p = ud;
     p->tree_bytes = tree_bytes(p->body, p->body_bytes);
     p->status = pil_validate(&p->json, p->values, p->fields, p->n_fields, p->has_type ? p->type : NULL, p->body,
                              p->body_bytes, PIL_LIMIT_TEXTS, &p->detail);
@@ -65,9 +56,9 @@ static void parse(void *ud) {
 }
 
 /* Goes on with the request. p is freed. */
-static void finish(pil_parsing *p) {
-    pil_exchange *x = p->exchange;
-    x->parsing = NULL;
+static void finish(void *ud) {
+    parsing *p = ud;
+    pil_exchange *x = p->errand.exchange;
     pil_exchange_release(x, p->reserved_bytes - p->tree_bytes);
     x->json = p->json;
     p->json = NULL;
@@ -84,75 +75,26 @@ static void finish(pil_parsing *p) {
     else pil_answer_send(x, st == PILLION_E_LIMIT ? 413 : 422, "application/json", &detail, NULL);
 }
 
-static void run_next(pil_server *s);
-
-static void on_parsed(void *ud) {
-    pil_parsing *p = ud;
-    pil_server *s = p->server;
-    for (size_t i = 0; s && i < PIL_LIMIT_PARSING; i++)
-        if (s->parsing_now[i] == p) s->parsing_now[i] = NULL;
-    if (p->exchange) finish(p);
-    else parsing_free(p);
-    if (s) run_next(s);
-}
-
-static void run_next(pil_server *s) {
-    for (size_t i = 0; i < PIL_LIMIT_PARSING; i++) {
-        pil_parsing *p = s->parsing_now[i] || s->closing ? NULL : s->parsings;
-        if (!p) continue;
-        s->parsings = p->next;
-        s->parsing_now[i] = p;
-        if (pil_loop_work(s->loop, parse, on_parsed, p) == PILLION_OK) continue;
-        parse(p); /* no thread can be had */
-        on_parsed(p);
-    }
-}
-
 void pil_body_read(pil_exchange *x, const pil_field *fields, size_t n, pil_body_fn on_body) {
     const pil_http_request *r = x->request;
-    pil_server *s = x->server;
-    bool is_large = r->body_bytes > LARGE_BYTES; /* then counting its values is the thread's */
+    bool is_large = r->body_bytes > PIL_LARGE_BYTES; /* then counting its values is the thread's */
     size_t most = r->body_bytes + PIL_LIMIT_JSON_VALUES * JSON_VALUE_BYTES;
     size_t reserved = r->body_bytes + (is_large ? most : tree_bytes(r->body, r->body_bytes));
     if (!pil_exchange_reserve(x, reserved)) {
         pil_answer_busy(x, 1000, PIL_TOO_MUCH);
         return;
     }
-    pil_parsing *p = calloc(1, sizeof *p);
+    parsing *p = calloc(1, sizeof *p);
     if (!p) {
         pil_answer_busy(x, 1000, "Out of memory");
         return;
     }
     const char *type = pil_http_parser_header(x->parser, "content-type", NULL);
-    *p = (pil_parsing){.server = s, .exchange = x, .fields = fields, .n_fields = n, .on_body = on_body,
-                       .has_type = type != NULL, .body_bytes = r->body_bytes, .reserved_bytes = reserved};
+    *p = (parsing){.errand = {.server = x->server, .exchange = x, .work = parse, .done = finish, .free = parsing_free},
+                   .fields = fields, .n_fields = n, .on_body = on_body, .has_type = type != NULL,
+                   .body_bytes = r->body_bytes, .reserved_bytes = reserved};
     snprintf(p->type, sizeof p->type, "%s", type ? type : "");
     p->body = pil_http_parser_take_body(x->parser);
     pil_buf_init(&p->detail, DETAIL_BYTES_MAX);
-    x->parsing = p;
-    if (!is_large) {
-        parse(p);
-        finish(p);
-        return;
-    }
-    pil_parsing **last = &s->parsings;
-    while (*last) last = &(*last)->next;
-    *last = p;
-    run_next(s);
-}
-
-void pil_body_forget(pil_parsing *p) {
-    if (!p) return;
-    p->exchange = NULL;
-    for (pil_parsing **at = &p->server->parsings; *at; at = &(*at)->next) {
-        if (*at != p) continue;
-        *at = p->next;
-        parsing_free(p);
-        return;
-    } /* else a thread has it */
-}
-
-void pil_body_leave_all(pil_server *s) {
-    for (size_t i = 0; i < PIL_LIMIT_PARSING; i++)
-        if (s->parsing_now[i]) s->parsing_now[i]->server = NULL;
+    pil_errand_run(&p->errand, is_large);
 }

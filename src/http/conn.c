@@ -57,7 +57,7 @@ struct pil_conn {
     size_t writes_out, answer_bytes;
     size_t counted_bytes; /* this connection's part of the server's in_flight_bytes */
     uint64_t client;
-    bool is_loopback;
+    bool is_unix, is_loopback;
     char local[64];
 };
 
@@ -101,7 +101,7 @@ void pil_exchange_clear(pil_exchange *x) {
     if (x->ticket) pil_pool_cancel(x->server->pool, x->ticket);
     pil_document_cancel(x->document);
     pil_vectors_destroy(x->vectors);
-    pil_body_forget(x->parsing);
+    pil_errand_forget(x->errand);
     pil_json_free(x->json);
     free(x->inputs);
     free(x->chunks);
@@ -109,7 +109,7 @@ void pil_exchange_clear(pil_exchange *x) {
     *x = (pil_exchange){.server = x->server, .conn = x->conn, .parser = x->parser};
 }
 
-const char *pil_conn_local_address(const pil_conn *c) { return c->local; }
+const char *pil_conn_local_address(const pil_conn *c) { return c->is_unix ? NULL : c->local; }
 bool pil_conn_is_loopback(const pil_conn *c) { return c->is_loopback; }
 uint64_t pil_conn_client(const pil_conn *c) { return c->client; }
 bool pil_conn_will_close(const pil_conn *c) { return c->will_close || c->server->draining; }
@@ -310,6 +310,17 @@ static void on_written(pil_stream *s, bool ok, void *ud) {
 
 /* ── The first moment ───────────────────────────────────────────────────────────────────────────────────────── */
 
+/* Both ends' addresses. False when one cannot be told: then the client has already gone, and what it has sent must not
+ * pass for something from this machine. */
+static bool find_addresses(pil_conn *c, const pil_stream *s, char *peer, size_t peer_bytes) {
+    c->is_unix = pil_stream_is_unix(s);
+    pil_stream_address(s, false, c->local, sizeof c->local);
+    pil_stream_address(s, true, peer, peer_bytes);
+    c->is_loopback = c->is_unix || strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0 ||
+                     strncmp(peer, "::ffff:127.", 11) == 0;
+    return c->is_unix || (*c->local && *peer);
+}
+
 static uint64_t client_of(pil_server *s, const char *peer, bool is_loopback) {
     if (is_loopback) return ++s->last_client;
     uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
@@ -332,18 +343,16 @@ void pil_conn_open(pil_server *server, pil_stream *s) {
     pil_conn *c = placed || has_place_to_linger(server, s) ? calloc(1, sizeof *c) : NULL;
     if (c && placed) c->parser = pil_http_parser_create();
     if (!c || !c->parser) pil_stream_try_write(s, turned_away, sizeof turned_away - 1);
-    if (!c) {
+    char peer[64];
+    if (!c || !find_addresses(c, s, peer, sizeof peer)) {
+        if (c) pil_http_parser_destroy(c->parser);
+        free(c);
         pil_stream_close(s);
         return;
     }
     c->server = server;
     c->stream = s;
     c->exchange = (pil_exchange){.server = server, .conn = c, .parser = c->parser};
-    char peer[64];
-    pil_stream_address(s, false, c->local, sizeof c->local);
-    pil_stream_address(s, true, peer, sizeof peer);
-    c->is_loopback = *peer == '\0' || strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0 ||
-                     strncmp(peer, "::ffff:127.", 11) == 0;
     c->client = client_of(server, peer, c->is_loopback);
     c->next = server->conns;
     if (c->next) c->next->prev = c;

@@ -1,11 +1,15 @@
 /* document.c - has a child read a document, and takes its answer.
  *
- *   waiting --a place is free--> running --child exited, its output read--> on_done
- *                                   | deadline, too much output: killed
+ *   waiting --its turn, and a place is free--> running --child exited, its output read--> digested --> on_done
+ *      | too long: on_done                        | deadline, too much output: killed
  *
+ * Turns:      a client's documents have one turn after another, those of a new client begin with the turn that is now:
+ *             however many one client sends, the others wait for one of its documents at most. A scan takes minutes to
+ *             recognise, so one place is kept for what takes seconds.
  * Invariants: (1) at most PIL_LIMIT_DOCUMENTS run. (2) the server's list holds every document that is not done, in the
- *             order in which they came. (3) on_done is called from the loop, never from start or cancel. (4) none is
- *             begun once the server is closing: the end of one would else start the next, to be killed in turn.
+ *             order of their turns, and within one as they came. (3) on_done is called from the loop, never from start
+ *             or cancel. (4) none is begun once the server is closing: the end of one would else start the next, to be
+ *             killed in turn.
  * The child's answer comes from a hostile file: it is bounded, parsed strictly, and its types are checked by whoever
  * uses it. Tests: tests/http/test_files.py. */
 #include <signal.h>
@@ -18,76 +22,119 @@
 #include "base/log.h"
 #include "http/http_int.h"
 
-#define ARGS_MAX 4
 #define GRACE_MS 2000 /* the child keeps the deadline itself; this one is for a child that cannot any more */
 
 struct pil_document {
-    pil_server *server;
+    pil_errand errand; /* first; it runs when there is an answer, or none will come */
     pil_document *prev, *next;
-    char *args[ARGS_MAX + 1];
+    uint64_t client, turn;
+    char *args[PIL_DOCUMENT_ARGS];
     int fd; /* until the child has it */
     uint64_t deadline_ms;
+    pil_digest_fn make;
+    pil_digest digest;
     pil_document_fn on_done;
-    void *ud;
-    pil_timer *timer;
+    pil_timer *timer; /* until its turn, then until its deadline */
     pil_child *child;   /* NULL once it has exited */
     pil_stream *output; /* NULL once it has ended */
     pil_buf answer;
-    bool running, timed_out, too_large;
+    bool is_scan, running, never_began, timed_out, too_large;
+    pil_json *json;
+    pil_document_result result;
+    size_t reserved_bytes; /* for all that comes of the answer */
 };
 
 static void run_next(pil_server *s);
 
-static void document_free(pil_document *d) {
-    pil_server *s = d->server;
+/* Its place is another's, and nothing of its child is left. */
+static void leave(pil_document *d) {
+    pil_server *s = d->errand.server;
+    d->errand.exchange->document = NULL;
     *(d->prev ? &d->prev->next : &s->documents) = d->next;
     if (d->next) d->next->prev = d->prev;
-    if (d->running) s->documents_running--;
+    s->documents_running -= d->running;
+    s->recognitions_running -= d->running && d->is_scan;
     pil_child_forget(d->child);
     pil_child_kill(d->child, SIGKILL);
     pil_stream_close(d->output);
     pil_timer_destroy(d->timer);
     if (d->fd >= 0) close(d->fd);
-    for (size_t i = 0; i < ARGS_MAX; i++) free(d->args[i]);
+}
+
+/* After it has left. */
+static void document_free(void *ud) {
+    pil_document *d = ud;
+    for (size_t i = 0; i < PIL_DOCUMENT_ARGS; i++) free(d->args[i]);
     pil_buf_deinit(&d->answer);
+    free(d->digest.text);
+    free(d->digest.chunks);
+    pil_buf_deinit(&d->digest.body);
+    pil_json_free(d->json);
     free(d);
 }
 
-/* Reads the child's answer, or finds words for why there is none. */
-static void read_answer(const pil_document *d, pil_json **json, pil_document_result *result) {
-    *json = NULL;
-    *result = (pil_document_result){.code = PIL_EXTRACT_INTERNAL, .text = "the document's reader died"};
-    if (d->timed_out) {
-        result->code = PIL_EXTRACT_TIMEOUT;
-        result->text = "reading the document took too long";
-    } else if (d->too_large) {
-        result->code = PIL_EXTRACT_TOO_LARGE;
-        result->text = "the document has too much text";
-    } else if (pil_json_parse(json, d->answer.bytes, d->answer.len, NULL, NULL) == PILLION_OK) {
-        const pil_json *error = pil_json_get(*json, "error");
-        if (!error) {
-            result->json = *json;
-            return;
-        }
-        result->code = pil_extract_code_of(pil_json_string(pil_json_get(error, "code"), NULL));
-        result->text = pil_json_string_or(pil_json_get(error, "text"), result->text);
-        result->package = pil_json_string(pil_json_get(error, "package"), NULL);
+/* ── Its answer ─────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Of a child that has answered. What comes from a hostile file has no more values than a request may have. */
+static pillion_status read_json(pil_document *d) {
+    pillion_status st =
+        pil_json_parse_limited(&d->json, d->answer.bytes, d->answer.len, PIL_LIMIT_JSON_VALUES, NULL, NULL);
+    if (st) return st == PILLION_E_NOMEM ? st : PILLION_OK;
+    pil_document_result *r = &d->result;
+    const pil_json *error = pil_json_get(d->json, "error");
+    if (!error) {
+        r->json = d->json;
+        return d->make ? d->make(&d->digest, d->json) : PILLION_OK;
     }
+    r->code = pil_extract_code_of(pil_json_string(pil_json_get(error, "code"), NULL));
+    r->text = pil_json_string_or(pil_json_get(error, "text"), r->text);
+    r->package = pil_json_string(pil_json_get(error, "package"), NULL);
+    return PILLION_OK;
 }
 
+/* Makes of the child's answer what is wanted, or finds words for why there is none. On whichever thread (errand.c). */
+static void digest(void *ud) {
+    pil_document *d = ud;
+    pil_document_result *r = &d->result;
+    *r = (pil_document_result){.code = PIL_EXTRACT_INTERNAL, .text = "the document's reader died", .digest = &d->digest,
+                               .never_began = d->never_began};
+    if (d->timed_out) {
+        r->code = PIL_EXTRACT_TIMEOUT;
+        r->text = "reading the document took too long";
+    } else if (d->too_large) {
+        r->code = PIL_EXTRACT_TOO_LARGE;
+        r->text = "the document has too much text";
+    } else if (d->answer.len > 0) {
+        r->status = read_json(d);
+    }
+    pil_buf_deinit(&d->answer);
+}
+
+/* Goes on with the request, which keeps the text. */
+static void on_digested(void *ud) {
+    pil_document *d = ud;
+    pil_exchange_release(d->errand.exchange, d->reserved_bytes - d->digest.text_bytes);
+    d->on_done(d->errand.exchange, &d->result);
+    document_free(d);
+}
+
+/* The answer is there several times while it is digested: as it came, parsed, joined, squashed or written again. */
 static void finish(pil_document *d) {
     if (d->child || d->output) return;
-    pil_json *json;
-    pil_document_result result;
-    read_answer(d, &json, &result);
-    pil_server *s = d->server;
-    pil_document_fn on_done = d->on_done;
-    void *ud = d->ud;
-    document_free(d);
-    on_done(&result, ud);
-    pil_json_free(json);
+    pil_exchange *x = d->errand.exchange;
+    pil_server *s = x->server;
+    leave(d);
+    d->reserved_bytes = 4 * d->answer.len;
+    if (pil_exchange_reserve(x, d->reserved_bytes)) {
+        pil_errand_run(&d->errand, d->answer.len > PIL_LARGE_BYTES);
+    } else {
+        document_free(d);
+        pil_answer_busy(x, 1000, PIL_TOO_MUCH);
+    }
     run_next(s);
 }
+
+/* ── Its child ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void on_exit_of(int status, int term_signal, void *ud) {
     pil_document *d = ud;
@@ -108,9 +155,10 @@ static void on_output(pil_stream *stream, const char *bytes, size_t n, void *ud)
     finish(d);
 }
 
-/* The deadline of a child; or, for one that could not be started, the next turn of the loop. */
+/* It was not its turn in time; or the deadline of a child; or the next turn of the loop, when no child could be had. */
 static void on_timer(void *ud) {
     pil_document *d = ud;
+    d->never_began = !d->running;
     d->timed_out = d->child != NULL;
     pil_child_kill(d->child, SIGKILL);
     if (!d->child) finish(d);
@@ -123,13 +171,16 @@ static void run(pil_document *d) {
     pil_loop_program(program, sizeof program);
     if (!user_path || snprintf(path, sizeof path, "PATH=%s", user_path) >= (int)sizeof path) user_path = NULL;
     const char *const env[] = {user_path ? path : no_path, NULL};
-    const char *const argv[] = {"pillion", "--role=extract", d->args[0], d->args[1], d->args[2], d->args[3], NULL};
+    const char *const argv[] = {"pillion", "--role=extract", d->args[0], d->args[1], d->args[2], NULL};
     const pil_child_spec spec = {.program = program, .argv = argv, .envp = env, .stdin_fd = d->fd, .out = &d->output,
                                  .on_exit = on_exit_of, .ud = d};
+    pil_server *s = d->errand.server;
     d->running = true;
-    d->server->documents_running++;
+    s->documents_running++;
+    s->recognitions_running += d->is_scan;
+    if (s->document_turn < d->turn) s->document_turn = d->turn;
     pillion_error err = {0};
-    if (pil_child_start(&d->child, d->server->loop, &spec, &err)) {
+    if (pil_child_start(&d->child, s->loop, &spec, &err)) {
         pil_log(PIL_LOG_ERROR, "document reader not started", "reason=\"%s\"", err.text);
         pil_timer_start(d->timer, 0, 0);
         return;
@@ -143,12 +194,25 @@ static void run(pil_document *d) {
 
 static void run_next(pil_server *s) {
     for (pil_document *d = s->documents; d && !s->closing && s->documents_running < PIL_LIMIT_DOCUMENTS; d = d->next)
-        if (!d->running) run(d);
+        if (!d->running && !(d->is_scan && s->recognitions_running == PIL_LIMIT_RECOGNITIONS)) run(d);
 }
 
-pillion_status pil_document_start(pil_document **out, pil_server *s, int fd, const char *const *args,
-                                  uint64_t deadline_ms, pil_document_fn on_done, void *ud) {
-    *out = NULL;
+/* Finds its turn and its place in the list. */
+static void queue(pil_document *d) {
+    pil_server *s = d->errand.server;
+    pil_document *before = NULL, *e;
+    d->turn = s->document_turn;
+    for (e = s->documents; e; e = e->next)
+        if (e->client == d->client && e->turn >= d->turn) d->turn = e->turn + 1;
+    for (e = s->documents; e && e->turn <= d->turn; e = e->next) before = e;
+    d->prev = before;
+    d->next = e;
+    if (e) e->prev = d;
+    *(before ? &before->next : &s->documents) = d;
+}
+
+pillion_status pil_document_start(pil_exchange *x, int fd, const pil_document_spec *spec) {
+    pil_server *s = x->server;
     pil_document *d = calloc(1, sizeof *d);
     if (d) d->timer = pil_timer_create(s->loop, on_timer, d);
     if (!d || !d->timer) {
@@ -156,30 +220,34 @@ pillion_status pil_document_start(pil_document **out, pil_server *s, int fd, con
         close(fd);
         return PILLION_E_NOMEM;
     }
-    d->server = s;
+    d->errand = (pil_errand){.server = s, .exchange = x, .work = digest, .done = on_digested, .free = document_free};
+    d->client = pil_conn_client(x->conn);
     d->fd = fd;
-    d->deadline_ms = deadline_ms;
-    d->on_done = on_done;
-    d->ud = ud;
+    d->deadline_ms = spec->deadline_ms;
+    d->is_scan = spec->deadline_ms > PIL_LIMIT_EXTRACT_MS;
+    d->make = spec->digest;
+    d->digest = spec->wanted;
+    d->on_done = spec->on_done;
     pil_buf_init(&d->answer, PIL_LIMIT_EXTRACT_RESULT);
-    pil_document *last = s->documents;
-    while (last && last->next) last = last->next;
-    d->prev = last;
-    *(last ? &last->next : &s->documents) = d;
+    queue(d);
+    x->document = d;
     bool copied = true;
-    for (size_t i = 0; i < ARGS_MAX && args[i]; i++) copied = (d->args[i] = strdup(args[i])) && copied;
+    for (size_t i = 0; i < PIL_DOCUMENT_ARGS && spec->args[i]; i++)
+        copied = (d->args[i] = strdup(spec->args[i])) && copied;
     if (!copied) {
+        leave(d);
         document_free(d);
         return PILLION_E_NOMEM;
     }
-    *out = d;
+    pil_timer_start(d->timer, s->limits.document_ms, 0);
     run_next(s);
     return PILLION_OK;
 }
 
 void pil_document_cancel(pil_document *d) {
     if (!d) return;
-    pil_server *s = d->server;
+    pil_server *s = d->errand.server;
+    leave(d);
     document_free(d);
     run_next(s);
 }

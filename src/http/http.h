@@ -26,6 +26,7 @@ typedef struct pil_server_limits {
     uint64_t header_ms;     /* for a request's header; also the window in which its body's rate is measured */
     uint64_t stall_ms;      /* the window in which the rate is measured at which an answer is read */
     uint64_t idle_ms;       /* between two requests of a connection; clients are told 5 s less */
+    uint64_t document_ms;   /* that a document waits for its turn to be read */
 } pil_server_limits;
 
 typedef struct pil_server_options {

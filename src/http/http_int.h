@@ -16,7 +16,7 @@ typedef struct pil_document pil_document;
 typedef struct pil_roots pil_roots;
 typedef struct pil_access pil_access;
 typedef struct pil_vectors pil_vectors;
-typedef struct pil_parsing pil_parsing;
+typedef struct pil_errand pil_errand;
 
 #define PIL_LISTENERS_MAX 16
 
@@ -35,10 +35,13 @@ struct pil_server {
     size_t in_flight_bytes; /* conn.c counts them */
     uint64_t last_client;   /* the number given to the latest connection */
     pil_timer *sweep; /* runs while there are connections */
-    pil_document *documents; /* running, then waiting, in the order in which they came */
-    size_t documents_running;
-    pil_parsing *parsings; /* large bodies that wait for a thread */
-    pil_parsing *parsing_now[PIL_LIMIT_PARSING];
+    pil_vectors *writing; /* large answers: the one whose turn it is, and so on */
+    pil_timer *writer;    /* runs while there are any */
+    pil_document *documents; /* running and waiting, in the order of their turns */
+    size_t documents_running, recognitions_running; /* the first with the second */
+    uint64_t document_turn; /* of the latest that was begun */
+    pil_errand *errands; /* those that wait for a thread */
+    pil_errand *errands_now[PIL_LIMIT_ERRANDS];
     bool draining, has_successor; /* a successor: idle connections get one more answer */
     bool closing; /* nothing new is begun any more */
     uint64_t drain_end_ms;
@@ -60,7 +63,7 @@ bool pil_conn_drain(pil_server *server);
 /* The end of the drain: what is still to be answered gets a 503. */
 void pil_conn_abandon(pil_server *server);
 
-const char *pil_conn_local_address(const pil_conn *c); /* "" on a Unix socket */
+const char *pil_conn_local_address(const pil_conn *c); /* NULL on a Unix socket */
 bool pil_conn_is_loopback(const pil_conn *c);          /* the client is on this machine */
 /* Whose share of the work a request belongs to: each connection of this machine, each address of others. */
 uint64_t pil_conn_client(const pil_conn *c);
@@ -81,9 +84,9 @@ struct pil_exchange {
     bool waits_for_model; /* on_model is called when the pool's state changes, or the time to hold has passed */
     void (*on_model)(pil_exchange *x);
     pil_ticket *ticket;     /* work with the pool */
-    pil_document *document; /* a document being read */
+    pil_document *document; /* a document being read, until its child has answered */
     pil_vectors *vectors;   /* an answer being written */
-    pil_parsing *parsing;   /* the body being parsed */
+    pil_errand *errand;     /* the body, or what a document holds, being parsed */
     pil_json *json;         /* the parsed body */
     size_t reserved_bytes;  /* by pil_exchange_reserve() */
     pillion_input *inputs;
@@ -91,7 +94,6 @@ struct pil_exchange {
     pil_chunk *chunks;
     size_t n_chunks;
     bool normalize;
-    int64_t chunk_size, chunk_overlap, max_chunks;
 };
 
 /* Frees what an exchange owns and cancels what it waits for. */
@@ -126,11 +128,33 @@ typedef struct pil_complaint {
 } pil_complaint;
 pil_complaint pil_complaint_of(pillion_status st);
 
-/* Ends the exchange with body, "vectors":[[…],null,…] and, if any is null, "errors":[{index,code,message}…], then "}".
- *   body  taken: the JSON object so far.
+/* Ends the exchange with {"chunks":["…",…],"vectors":[[…],null,…],"errors":[{index,code,message}…]}: chunks are there
+ * for a file, errors if any vector is null.
  *   job   borrowed for the call; a large one is answered some turns of the loop later. */
-void pil_vectors_answer(pil_exchange *x, const pil_job *job, pil_buf *body);
+void pil_vectors_answer(pil_exchange *x, const pil_job *job);
+/* Writes a slice of one of the answers that are being written. */
+void pil_vectors_turn(pil_server *s);
 void pil_vectors_destroy(pil_vectors *v); /* accepts NULL */
+
+/* ── What a thread does (errand.c) ──────────────────────────────────────────────────────────────────────────── */
+
+#define PIL_LARGE_BYTES (256 * PIL_KIB) /* of JSON: parsing more keeps others waiting for milliseconds */
+
+/* The first member of what is worked on, which all three functions get. */
+struct pil_errand {
+    pil_server *server;
+    pil_exchange *exchange; /* NULL: nobody waits for it any more */
+    pil_errand *next;       /* of those that wait */
+    pil_work_fn work;       /* on whichever thread: pure */
+    pil_work_fn done;       /* in the loop, unless nobody waits: goes on with the exchange, and frees it */
+    pil_work_fn free;
+};
+
+/* Runs it, now or, when it is large, by a thread; then done is called some turns of the loop later. */
+void pil_errand_run(pil_errand *e, bool is_large);
+void pil_errand_forget(pil_errand *e); /* done will not be called; accepts NULL */
+/* The server is about to be freed, and all exchanges are cleared; threads may still run. */
+void pil_errand_leave_all(pil_server *s);
 
 /* ── Bodies (body.c) ────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -142,9 +166,6 @@ typedef void (*pil_body_fn)(pil_exchange *x, const pil_value *values);
 /* Parses the request's body and checks it against fields[n], n <= PIL_FIELDS_MAX. Calls on_body, perhaps some turns of
  * the loop later, or answers what is wrong: 422 in FastAPI's shape, 413, 503. */
 void pil_body_read(pil_exchange *x, const pil_field *fields, size_t n, pil_body_fn on_body);
-void pil_body_forget(pil_parsing *p); /* on_body will not be called; accepts NULL */
-/* The server is about to be freed, and all exchanges are cleared; threads may still run. */
-void pil_body_leave_all(pil_server *s);
 
 /* ── Routes (route.c) ───────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -192,20 +213,44 @@ void pil_roots_close(pil_roots *r); /* accepts NULL */
  *           E_UNSUPPORTED: not a regular file. E_IO: not readable. */
 pillion_status pil_roots_open_file(const pil_roots *r, const char *path, int *fd);
 
+/* What is made of a document by a thread, as far as the request wants it. */
+typedef struct pil_digest {
+    size_t chunk_size, chunk_overlap, max_chunks; /* wanted */
+    char *text; /* squashed; NULL, or: */
+    size_t text_bytes;
+    pil_chunk *chunks; /* which point into it */
+    size_t n_chunks;
+    pil_buf body; /* of the answer */
+} pil_digest;
+/* Pure: looks at the child's answer and fills d. */
+typedef pillion_status (*pil_digest_fn)(pil_digest *d, const pil_json *json);
+
 typedef struct pil_document_result {
-    const pil_json *json; /* the child's answer; NULL when it failed: */
+    pillion_status status; /* of digesting: E_NOMEM */
+    const pil_json *json;  /* the child's answer; NULL when it failed: */
     pil_extract_code code;
     const char *text;
     const char *package; /* or NULL */
+    bool never_began;    /* it was not its turn in time: another try may succeed */
+    pil_digest *digest;  /* what is taken out of it is not freed */
 } pil_document_result;
-typedef void (*pil_document_fn)(const pil_document_result *result, void *ud);
+typedef void (*pil_document_fn)(pil_exchange *x, const pil_document_result *result);
 
-/* Has a child read the document in fd (taken), as extract.h says. At most PIL_LIMIT_DOCUMENTS run at once; others wait.
- *   args     NULL-terminated, borrowed for the call, at most 4: what follows --role=extract.
- *   on_done  called from the loop unless the document is cancelled; the document is freed after the call.
+#define PIL_DOCUMENT_ARGS 3
+
+typedef struct pil_document_spec {
+    const char *args[PIL_DOCUMENT_ARGS]; /* what follows --role=extract; NULL after the last; copied */
+    uint64_t deadline_ms;
+    pil_digest_fn digest; /* or NULL */
+    pil_digest wanted;
+    pil_document_fn on_done;
+} pil_document_spec;
+
+/* Has a child read the document in fd (taken) for x, as extract.h says. At most PIL_LIMIT_DOCUMENTS run at once, of
+ * which PIL_LIMIT_RECOGNITIONS may take longer than PIL_LIMIT_EXTRACT_MS; others wait, clients in turn. on_done is
+ * called from the loop unless the document is cancelled, or the answer does not fit into memory: then x is answered.
  *   Errors   E_NOMEM. */
-pillion_status pil_document_start(pil_document **out, pil_server *s, int fd, const char *const *args,
-                                  uint64_t deadline_ms, pil_document_fn on_done, void *ud);
-void pil_document_cancel(pil_document *d); /* kills the child; accepts NULL */
+pillion_status pil_document_start(pil_exchange *x, int fd, const pil_document_spec *spec);
+void pil_document_cancel(pil_document *d); /* while it is read: kills the child; accepts NULL */
 
 #endif

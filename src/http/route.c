@@ -219,6 +219,6 @@ void pil_route_run(pil_exchange *x) {
         pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), "Model not loaded");
         return;
     case GATE_QUEUE: pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), PIL_QUEUE_FULL); return;
-    case GATE_FULL: pil_answer_busy(x, 1000, "Too much is in progress, please retry shortly"); return;
+    case GATE_FULL: pil_answer_busy(x, 1000, PIL_TOO_MUCH); return;
     }
 }

@@ -16,6 +16,7 @@
 #define DRAIN_STEP_MS 5
 
 static void on_sweep(void *ud) { pil_conn_sweep(ud); }
+static void on_write(void *ud) { pil_vectors_turn(ud); }
 
 static void end_drain(pil_server *s) {
     pil_timer_stop(s->drain_timer);
@@ -42,7 +43,8 @@ static void set_limits(pil_server *s, const pil_server_limits *given) {
                                     .in_flight_bytes = or_default(given->in_flight_bytes, PIL_LIMIT_IN_FLIGHT_BYTES),
                                     .header_ms = or_default(given->header_ms, PIL_LIMIT_HEADER_MS),
                                     .stall_ms = or_default(given->stall_ms, PIL_LIMIT_STALL_MS),
-                                    .idle_ms = or_default(given->idle_ms, PIL_LIMIT_IDLE_MS)};
+                                    .idle_ms = or_default(given->idle_ms, PIL_LIMIT_IDLE_MS),
+                                    .document_ms = or_default(given->document_ms, PIL_LIMIT_DOCUMENT_WAIT_MS)};
 }
 
 /* The C library would give each thread a heap of its own, which keeps what was once in it. */
@@ -61,11 +63,12 @@ pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server
     s->ud = opt->ud;
     s->model_id = strdup(opt->model_id);
     s->sweep = pil_timer_create(l, on_sweep, s);
+    s->writer = pil_timer_create(l, on_write, s);
     s->drain_timer = pil_timer_create(l, on_drain_step, s);
     set_limits(s, &opt->limits);
     keep_one_heap();
     pillion_status st = PILLION_OK;
-    if (!s->model_id || !s->sweep || !s->drain_timer) st = pil_err_no_memory(err);
+    if (!s->model_id || !s->sweep || !s->writer || !s->drain_timer) st = pil_err_no_memory(err);
     if (!st) st = pil_access_create(&s->access, opt, err);
     if (st) {
         pil_server_destroy(s);
@@ -89,8 +92,9 @@ void pil_server_destroy(pil_server *s) {
     s->closing = true;
     for (size_t i = 0; i < s->n_listeners; i++) pil_listener_close(s->listeners[i]);
     while (s->conns) pil_conn_close(s->conns);
-    pil_body_leave_all(s);
+    pil_errand_leave_all(s);
     pil_timer_destroy(s->sweep);
+    pil_timer_destroy(s->writer);
     pil_timer_destroy(s->drain_timer);
     pil_access_destroy(s->access);
     free(s->model_id);

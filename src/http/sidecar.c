@@ -1,7 +1,7 @@
 /* sidecar.c - the protocol of the Python sidecar: /health, /info, /embed, /embed-file, /ocr/…, /shutdown.
  *
  * Flow:    pil_body_read() -> inputs -> pil_pool_submit() -> on_embedded(): vectors as JSON. A file is read by a
- *          child first: open below a root -> pil_document_start() -> on_text(): chunks -> inputs, and so on.
+ *          child first: open below a root -> pil_document_start() -> cut_chunks() -> on_text(): inputs, and so on.
  * Waiting: while the model is being compiled or mapped, work is held by the pool, and /info by itself; after
  *          PIL_LIMIT_HOLD_MS it is a 503, which the clients of this protocol try again.
  * Source:  the protocol's own answers, measured; tests/http/sidecar_cases.json. What differs on purpose: 501 when a
@@ -20,6 +20,7 @@
 
 #define VECTOR_VALUE_BYTES 20          /* that one value of a vector costs: as a float, twice, and written out */
 #define DIM_GUESSED 1024               /* while the model is still loading */
+#define DOCUMENT_RETRY_MS 5000         /* some documents later */
 
 static const char *const poolings[] = {"mean", "cls", "max", NULL};
 static const char *const levels[] = {"accurate", "fast", NULL};
@@ -178,21 +179,14 @@ static void on_embedded(const pil_job *job, void *ud) {
         answer_failed(x, job, failed);
         return;
     }
-    pil_buf body;
-    pil_buf_init(&body, PIL_LIMIT_ANSWER_BYTES);
-    pil_buf_putc(&body, '{');
-    for (size_t i = 0; i < x->n_chunks; i++) {
-        pil_buf_puts(&body, i ? "," : "\"chunks\":[");
-        pil_json_put_string(&body, x->inputs[i].text, x->inputs[i].text_bytes);
-    }
-    if (x->n_chunks) pil_buf_puts(&body, "],");
-    pil_vectors_answer(x, job, &body);
+    pil_vectors_answer(x, job);
 }
 
 static void submit(pil_exchange *x, size_t n) {
     const pil_pool_info *info = pil_pool_info_of(x->server->pool);
-    size_t dim = info->dim ? info->dim : DIM_GUESSED;
-    if (!pil_exchange_reserve(x, n * (sizeof *x->inputs + dim * VECTOR_VALUE_BYTES))) {
+    size_t dim = info->dim ? info->dim : DIM_GUESSED, chunk_bytes = 0; /* which are in the answer as well */
+    for (size_t i = 0; i < x->n_chunks; i++) chunk_bytes += x->inputs[i].text_bytes;
+    if (!pil_exchange_reserve(x, chunk_bytes + n * (sizeof *x->inputs + dim * VECTOR_VALUE_BYTES))) {
         pil_answer_busy(x, 1000, PIL_TOO_MUCH);
         return;
     }
@@ -269,16 +263,19 @@ static unsigned status_of(pil_extract_code code) {
 
 /* True when there is a result to go on with. */
 static bool is_read(pil_exchange *x, const pil_document_result *r) {
-    x->document = NULL;
-    if (r->json) return true;
-    if (r->package && !strstr(r->text, r->package))
+    if (r->json && !r->status) return true;
+    if (r->status) out_of_memory(x);
+    else if (r->never_began)
+        pil_answer_busy(x, DOCUMENT_RETRY_MS, "Too many documents are waiting, please retry shortly");
+    else if (r->package && !strstr(r->text, r->package))
         pil_answer_detail(x, status_of(r->code), "%.600s (install the package %.100s)", r->text, r->package);
     else pil_answer_detail(x, status_of(r->code), "%.800s", r->text);
     return false;
 }
 
 /* The pages as one text, squashed and cut into chunks. */
-static pillion_status cut_chunks(pil_exchange *x, const pil_json *pages) {
+static pillion_status cut_chunks(pil_digest *d, const pil_json *json) {
+    const pil_json *pages = pil_json_get(json, "pages");
     pil_buf text;
     pil_buf_init(&text, PIL_LIMIT_EXTRACT_RESULT);
     for (size_t i = 0; i < pil_json_count(pages); i++) {
@@ -287,32 +284,21 @@ static pillion_status cut_chunks(pil_exchange *x, const pil_json *pages) {
         if (i) pil_buf_putc(&text, '\n');
         pil_buf_append(&text, page, n);
     }
-    size_t bytes = 0;
-    pillion_status st = text.failed ? text.failed : pil_chunk_squash(&x->text, &bytes, text.bytes, text.len, NULL);
+    pillion_status st =
+        text.failed ? text.failed : pil_chunk_squash(&d->text, &d->text_bytes, text.bytes, text.len, NULL);
     pil_buf_deinit(&text);
     if (st) return st;
-    return pil_chunk_split(&x->chunks, &x->n_chunks, x->text, bytes, (size_t)x->chunk_size, (size_t)x->chunk_overlap,
-                           (size_t)x->max_chunks, NULL);
+    return pil_chunk_split(&d->chunks, &d->n_chunks, d->text, d->text_bytes, d->chunk_size, d->chunk_overlap,
+                           d->max_chunks, NULL);
 }
 
-static size_t count_text(const pil_json *pages) {
-    size_t bytes = 0;
-    for (size_t i = 0, n; i < pil_json_count(pages); i++)
-        if (pil_json_string(pil_json_at(pages, i), &n)) bytes += n;
-    return bytes;
-}
-
-static void on_text(const pil_document_result *r, void *ud) {
-    pil_exchange *x = ud;
+static void on_text(pil_exchange *x, const pil_document_result *r) {
     if (!is_read(x, r)) return;
-    if (!pil_exchange_reserve(x, 2 * count_text(pil_json_get(r->json, "pages")))) {
-        pil_answer_busy(x, 1000, PIL_TOO_MUCH);
-        return;
-    }
-    if (cut_chunks(x, pil_json_get(r->json, "pages"))) {
-        out_of_memory(x);
-        return;
-    }
+    x->text = r->digest->text;
+    x->chunks = r->digest->chunks;
+    x->n_chunks = r->digest->n_chunks;
+    r->digest->text = NULL;
+    r->digest->chunks = NULL;
     if (x->n_chunks == 0) {
         pil_answer_detail(x, 400, "Empty text extracted");
         return;
@@ -327,28 +313,22 @@ static void on_text(const pil_document_result *r, void *ud) {
     submit(x, x->n_chunks);
 }
 
-static void read_document(pil_exchange *x, int fd, const char *const *args, uint64_t deadline_ms,
-                          pil_document_fn on_done) {
-    if (pil_document_start(&x->document, x->server, fd, args, deadline_ms, on_done, x))
-        out_of_memory(x);
-}
-
 static void embed_file(pil_exchange *x, const pil_value *v) {
     const char *type;
     int fd = -1;
     if (!open_file(x, &v[FILE_PATH], &fd, &type)) return;
     x->normalize = v[FILE_NORMALIZE].number != 0;
-    x->chunk_size = v[FILE_SIZE].number;
-    x->chunk_overlap = v[FILE_OVERLAP].number;
-    x->max_chunks = v[FILE_MAX].number;
-    const char *const args[] = {"text", type, NULL};
-    read_document(x, fd, args, PIL_LIMIT_EXTRACT_MS, on_text);
+    const pil_document_spec spec = {.args = {"text", type}, .deadline_ms = PIL_LIMIT_EXTRACT_MS, .digest = cut_chunks,
+                                    .wanted = {.chunk_size = (size_t)v[FILE_SIZE].number,
+                                               .chunk_overlap = (size_t)v[FILE_OVERLAP].number,
+                                               .max_chunks = (size_t)v[FILE_MAX].number},
+                                    .on_done = on_text};
+    if (pil_document_start(x, fd, &spec)) out_of_memory(x);
 }
 
 void pil_sidecar_embed_file(pil_exchange *x) { pil_body_read(x, file_fields, FILE_FIELDS, embed_file); }
 
-static void on_detected(const pil_document_result *r, void *ud) {
-    pil_exchange *x = ud;
+static void on_detected(pil_exchange *x, const pil_document_result *r) {
     if (!is_read(x, r)) return;
     pil_buf body;
     pil_buf_init(&body, PIL_KIB);
@@ -358,10 +338,8 @@ static void on_detected(const pil_document_result *r, void *ud) {
     pil_answer_send(x, 200, "application/json", &body, NULL);
 }
 
-static void on_recognised(const pil_document_result *r, void *ud) {
-    pil_exchange *x = ud;
-    if (!is_read(x, r)) return;
-    const pil_json *text = pil_json_get(r->json, "text"), *pages = pil_json_get(r->json, "pages");
+static pillion_status put_recognised(pil_digest *d, const pil_json *json) {
+    const pil_json *text = pil_json_get(json, "text"), *pages = pil_json_get(json, "pages");
     pil_buf body;
     pil_buf_init(&body, PIL_LIMIT_ANSWER_BYTES);
     size_t n;
@@ -374,20 +352,26 @@ static void on_recognised(const pil_document_result *r, void *ud) {
         if (i) pil_buf_putc(&body, ',');
         pil_json_put_string(&body, s ? s : "", n);
     }
-    pil_buf_printf(&body, "],\"confidence\":%.6g", pil_json_real_or(pil_json_get(r->json, "confidence"), 0));
-    const pil_json *failed = pil_json_get(r->json, "failed_pages");
+    pil_buf_printf(&body, "],\"confidence\":%.6g", pil_json_real_or(pil_json_get(json, "confidence"), 0));
+    const pil_json *failed = pil_json_get(json, "failed_pages");
     for (size_t i = 0; i < pil_json_count(failed); i++)
         pil_buf_printf(&body, "%s%lld", i ? "," : ",\"failed_pages\":[",
                        (long long)pil_json_int_or(pil_json_at(failed, i), 0));
     pil_buf_puts(&body, pil_json_count(failed) ? "]}" : "}");
-    pil_answer_send(x, 200, "application/json", &body, NULL);
+    d->body = body;
+    return body.failed;
+}
+
+static void on_recognised(pil_exchange *x, const pil_document_result *r) {
+    if (is_read(x, r)) pil_answer_send(x, 200, "application/json", &r->digest->body, NULL);
 }
 
 static void ocr_detect(pil_exchange *x, const pil_value *v) {
     int fd = -1;
     if (!open_file(x, &v[OCR_PATH], &fd, NULL)) return;
-    const char *const args[] = {"ocr-detect", NULL};
-    read_document(x, fd, args, PIL_LIMIT_EXTRACT_MS, on_detected);
+    const pil_document_spec spec = {.args = {"ocr-detect"}, .deadline_ms = PIL_LIMIT_EXTRACT_MS,
+                                    .on_done = on_detected};
+    if (pil_document_start(x, fd, &spec)) out_of_memory(x);
 }
 
 void pil_sidecar_ocr_detect(pil_exchange *x) { pil_body_read(x, ocr_fields, 1, ocr_detect); }
@@ -406,8 +390,10 @@ static void ocr_extract(pil_exchange *x, const pil_value *v) {
         pil_answer_detail(x, 422, "language must look like \"en-US\" or \"de\"");
         return;
     }
-    const char *const args[] = {"ocr-extract", v[OCR_LANGUAGE].text, v[OCR_LEVEL].text, NULL};
-    read_document(x, fd, args, PIL_LIMIT_OCR_MS, on_recognised);
+    const pil_document_spec spec = {.args = {"ocr-extract", v[OCR_LANGUAGE].text, v[OCR_LEVEL].text},
+                                    .deadline_ms = PIL_LIMIT_OCR_MS, .digest = put_recognised,
+                                    .on_done = on_recognised};
+    if (pil_document_start(x, fd, &spec)) out_of_memory(x);
 }
 
 void pil_sidecar_ocr_extract(pil_exchange *x) { pil_body_read(x, ocr_fields, OCR_FIELDS, ocr_extract); }

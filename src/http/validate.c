@@ -275,16 +275,10 @@ static bool is_json_type(const char *content_type) {
     return (n == 4 && strncasecmp(sub, "json", 4) == 0) || (n > 5 && strncasecmp(sub + n - 5, "+json", 5) == 0);
 }
 
-/* Python counts characters, not bytes. */
-static size_t count_chars(const char *s, size_t n) {
-    size_t chars = 0;
-    for (size_t i = 0; i < n; i++) chars += ((unsigned char)s[i] & 0xC0) != 0x80;
-    return chars;
-}
-
+/* The offset is counted in characters, as Python counts. */
 static void put_json_error(check *c, const char *body, size_t n, size_t offset, const char *why) {
     if (offset > n) offset = n;
-    begin_error(c, "json_invalid", NULL, count_chars(body, offset), "JSON decode error");
+    begin_error(c, "json_invalid", NULL, pil_utf8_count(body, offset), "JSON decode error");
     pil_buf_puts(c->out, "{},\"ctx\":{\"error\":");
     pil_json_put_string(c->out, why, strlen(why));
     pil_buf_putc(c->out, '}');

@@ -246,12 +246,16 @@ pil_timer *pil_timer_create(pil_loop *l, pil_timer_fn fn, void *ud) {
     return t;
 }
 
+/* libuv counts ms from the time at which this turn began, and in one turn calls timers until none is due. We count from
+ * now, but leave its time as it is and ask for at least 1 ms: then a timer that is started by another, however long
+ * that has taken, is not due before the next turn, and everybody else has had theirs. */
 void pil_timer_start(pil_timer *t, uint64_t ms, uint64_t repeat_ms) {
-    uv_update_time(t->handle.loop); /* so that ms counts from now, not from the beginning of this turn */
-    uv_timer_start(&t->handle, on_timer, ms, repeat_ms);
+    uint64_t due_ms = uv_hrtime() / 1000000 - uv_now(t->handle.loop) + ms;
+    uv_timer_start(&t->handle, on_timer, due_ms > 0 ? due_ms : 1, repeat_ms);
 }
 
 void pil_timer_stop(pil_timer *t) { uv_timer_stop(&t->handle); }
+bool pil_timer_is_running(const pil_timer *t) { return uv_is_active((const uv_handle_t *)&t->handle) != 0; }
 
 void pil_timer_destroy(pil_timer *t) {
     if (!t || t->closed) return;
@@ -377,6 +381,8 @@ static unsigned name_of(const struct sockaddr_storage *a, char *out, size_t out_
     }
     return 0;
 }
+
+bool pil_stream_is_unix(const pil_stream *s) { return s->uv.handle.type == UV_NAMED_PIPE; }
 
 void pil_stream_address(const pil_stream *s, bool peer, char *out, size_t out_bytes) {
     struct sockaddr_storage a = {0};

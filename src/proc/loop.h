@@ -34,9 +34,11 @@ typedef void (*pil_timer_fn)(void *ud);
 
 /* Stopped at first. NULL when memory is exhausted. */
 pil_timer *pil_timer_create(pil_loop *l, pil_timer_fn fn, void *ud);
-/* Calls fn after ms, then every repeat_ms unless that is 0. Starting a running timer starts it anew. */
+/* Calls fn after ms, but never in this turn of the loop; then every repeat_ms unless that is 0. Starting a running one
+ * starts it anew. */
 void pil_timer_start(pil_timer *t, uint64_t ms, uint64_t repeat_ms);
 void pil_timer_stop(pil_timer *t);
+bool pil_timer_is_running(const pil_timer *t);
 void pil_timer_destroy(pil_timer *t); /* accepts NULL */
 
 typedef void (*pil_signal_fn)(int signum, void *ud);
@@ -75,7 +77,9 @@ bool pil_stream_try_write(pil_stream *s, const char *bytes, size_t n);
 void pil_stream_shutdown(pil_stream *s);
 void pil_stream_close(pil_stream *s); /* accepts NULL; drops what is not written yet */
 
-/* Address of our end or of the other one, without port: "127.0.0.1", "::1"; "" for a Unix socket. */
+bool pil_stream_is_unix(const pil_stream *s);
+/* Address of our end or of the other one, without port: "127.0.0.1", "::1"; "" for a Unix socket, and when it cannot be
+ * told, as that of a client which has reset its connection. */
 void pil_stream_address(const pil_stream *s, bool peer, char *out, size_t out_bytes);
 
 /* Bytes written that the other side has not taken yet, as far as the system tells. */

@@ -90,7 +90,6 @@ void pil_pool_cancel(pil_pool *p, pil_ticket *t);
 
 #define PIL_WORKER_FD 3      /* where the frames travel */
 #define PIL_WORKER_PAGE_FD 4 /* the page of page.h; closed once it is mapped */
-#define PIL_WORKER_NICE 10   /* of those that do long work: whatever else wants their core goes before them */
 
 typedef struct pil_worker_options {
     const char *file;   /* a compiled file; NULL: */
@@ -115,10 +114,6 @@ int pil_worker_main(const pil_worker_options *opt);
 /* What a worker does first: it is the one that dies when memory runs out, makes no core file, needs little stack and
  * few descriptors, and gives way to others by `nice` more than its parent, which may do so itself (0: does not). */
 void pil_worker_begin(int nice);
-
-/* What every child of ours does first: it ends with its parent, and leaves it to the parent to react to Ctrl-C and to
- * a service manager's signals. */
-void pil_child_begin(void);
 
 /* The body of the child that compiles `directory` if it has to. Writes lines of JSON to fd:
  *     {"done":1048576,"total":90868376}              now and then

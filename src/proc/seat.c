@@ -27,6 +27,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "proc/proc_int.h"
+#include "sandbox/sandbox.h"
 
 #define ANSWER_ARENA_MAX (512 * PIL_MIB)
 #define READY_BYTES_MAX PIL_MIB
@@ -356,7 +357,7 @@ static pillion_status spawn(pil_seat *s, pillion_error *err) {
     pil_pool *p = s->pool;
     char precision[32], nice[32], model[4200];
     snprintf(precision, sizeof precision, "--precision=%d", (int)p->precision);
-    snprintf(nice, sizeof nice, "--nice=%d", s->index < p->info.workers ? PIL_WORKER_NICE : 0);
+    snprintf(nice, sizeof nice, "--nice=%d", s->index < p->info.workers ? PIL_CHILD_NICE : 0);
     snprintf(model, sizeof model, "--model=%s", p->file ? p->file : "");
     int page_fd;
     pillion_status st = pil_page_create(&s->page, &page_fd, err);

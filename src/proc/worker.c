@@ -11,16 +11,11 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-#ifdef __linux__
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#endif
 
 #include "base/err.h"
 #include "base/file.h"
@@ -37,7 +32,6 @@
 #define ARENA_BYTES_MAX (512 * PIL_MIB)
 #define STACK_BYTES PIL_MIB
 #define FILES_MAX 16      /* 4 are open in the end; a model is read through 1 more, a cache directory through a few */
-#define INHERITED_MAX 1024 /* where there is no call that closes them all */
 #define OOM_SCORE "800" /* of 1000: before the server, and before most of what else runs */
 
 typedef struct worker {
@@ -58,38 +52,21 @@ void pil_return_large_blocks(void) {
 #endif
 }
 
-void pil_child_begin(void) {
-#ifdef __linux__
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-#endif
-    signal(SIGINT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-}
-
 static void limit(int resource, rlim_t to) {
     struct rlimit now;
     if (getrlimit(resource, &now) != 0 || (now.rlim_max != RLIM_INFINITY && now.rlim_max < to)) return;
     setrlimit(resource, &(struct rlimit){to, to});
 }
 
-/* What our parent has inherited from its own parent without wanting to is no worker's business. */
-static void close_others(void) {
-#ifdef SYS_close_range
-    if (syscall(SYS_close_range, PIL_WORKER_PAGE_FD + 1, ~0u, 0) == 0) return;
-#endif
-    for (int fd = PIL_WORKER_PAGE_FD + 1; fd < INHERITED_MAX; fd++) close(fd);
-}
-
 void pil_worker_begin(int nice) {
     pil_child_begin();
-    close_others();
+    pil_child_close_from(PIL_WORKER_PAGE_FD + 1, false);
     limit(RLIMIT_CORE, 0);
 #ifndef PIL_INSTRUMENTED /* sanitizers want more of both */
     limit(RLIMIT_STACK, STACK_BYTES);
     limit(RLIMIT_NOFILE, FILES_MAX);
 #endif
-    if (nice > 0) setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + nice); /* the kernel stops at 19 */
+    pil_child_give_way(nice);
 #ifdef __linux__
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0) return;

@@ -103,6 +103,21 @@ void pil_sandbox_policy_init(pil_sandbox_policy *policy, pil_sandbox_role role);
  *            paths with WORKER. The process is then caged in part: end it. */
 pillion_status pil_sandbox_apply(const pil_sandbox_policy *policy, pil_sandbox_report *report, pillion_error *err);
 
+/* ── Before the cage (child.c) ──────────────────────────────────────────────────────────────────────────────── */
+
+/* By how much those that do long work are nicer than their parent, which may have been started with nice itself:
+ * whatever else wants their core goes before them. */
+#define PIL_CHILD_NICE 10
+
+/* What every child of ours does first: it ends with its parent, and leaves it to the parent to react to Ctrl-C and to
+ * a service manager's signals. */
+void pil_child_begin(void);
+/* Is nicer than now by so much; the kernel stops at 19. */
+void pil_child_give_way(int nice);
+/* What a parent has left open, perhaps without wanting to, is no child's business: closes every descriptor from first
+ * on; on_exec: only when another program is executed. */
+void pil_child_close_from(int first, bool on_exec);
+
 /* ── Self-test ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 #define PIL_SANDBOX_CHECKS_MAX 48

@@ -76,12 +76,6 @@ pillion_status pil_charsmap_normalize(const pil_tokenizer *t, pil_buf *out, cons
     return pil_buf_append(out, in + kept, n - kept);
 }
 
-static size_t count_points(const char *s, size_t n) {
-    size_t points = 0;
-    for (size_t i = 0; i < n; i++) points += ((unsigned char)s[i] & 0xC0) != 0x80;
-    return points;
-}
-
 /* Where the first `points` characters of s end. */
 static size_t bytes_of_points(const char *s, size_t n, size_t points) {
     size_t i = 0;
@@ -96,7 +90,7 @@ size_t pil_charsmap_aligned(const pil_tokenizer *t, const char *in, size_t n, si
         size_t end = i + pil_unicode_cluster(in + i, n - i);
         const char *r = end - i < CLUSTER_BYTES_MAX ? look_up(t, in + i, end - i, &bytes) : NULL;
         if (r) {
-            aligned += end <= origin ? bytes : bytes_of_points(r, bytes, count_points(in + i, origin - i));
+            aligned += end <= origin ? bytes : bytes_of_points(r, bytes, pil_utf8_count(in + i, origin - i));
             i = end;
         }
         while (i < end && i < origin) {

@@ -5,13 +5,8 @@
  *             points, or with a rest that no piece fits, becomes one unknown token.
  * Tests:      tests/token/test_wordpiece.c. */
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "token/word_cache.h"
-
-static size_t count_chars(const char *s, size_t n) {
-    size_t chars = 0;
-    for (size_t i = 0; i < n; i++) chars += ((unsigned char)s[i] & 0xC0) != 0x80;
-    return chars;
-}
 
 /* Bytes of the longest piece that s starts with, 0 if none; at is where the children of the starting node are. */
 static size_t longest(const pil_tokenizer *t, uint32_t at, const char *s, size_t n, int32_t *id) {
@@ -31,7 +26,7 @@ static size_t longest(const pil_tokenizer *t, uint32_t at, const char *s, size_t
 static void cut(const pil_tokenizer *t, pil_token_scratch *s, const char *word, size_t n) {
     size_t first_id = s->n_ids;
     uint32_t at = pil_trie_root(&t->trie);
-    bool fits = n <= t->config.word_chars_max || count_chars(word, n) <= t->config.word_chars_max;
+    bool fits = n <= t->config.word_chars_max || pil_utf8_count(word, n) <= t->config.word_chars_max;
     for (size_t i = 0; i < n && fits;) {
         int32_t id = 0;
         size_t bytes = longest(t, at, word + i, n - i, &id);

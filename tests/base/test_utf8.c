@@ -78,12 +78,22 @@ static void the_offset_of_the_first_bad_byte_is_given_wherever_it_stands(void **
     assert_int_equal(pil_utf8_valid("\0\0", 2), 2);
 }
 
+static void code_points_are_counted_and_of_other_bytes_those_that_begin_something(void **state) {
+    (void)state;
+    static const char text[] = "a\xC3\xBC\xE9\x95\xB7\xF0\x9F\x98\x80\0z";
+    assert_int_equal(pil_utf8_count(text, sizeof text - 1), 6);
+    assert_int_equal(pil_utf8_count(text, 2), 2); /* cut within its second one */
+    assert_int_equal(pil_utf8_count("\x80\xFF\xBF", 3), 1);
+    assert_int_equal(pil_utf8_count("", 0), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_scalar_value_goes_there_and_back),
         cmocka_unit_test(every_string_of_up_to_three_bytes_is_judged_by_the_definition),
         cmocka_unit_test(sequences_of_four_bytes_are_judged_at_every_edge),
         cmocka_unit_test(the_offset_of_the_first_bad_byte_is_given_wherever_it_stands),
+        cmocka_unit_test(code_points_are_counted_and_of_other_bytes_those_that_begin_something),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

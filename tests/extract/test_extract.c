@@ -455,25 +455,86 @@ static bool is_named(pid_t pid, const char *name) {
     return same;
 }
 
-static void killing_the_role_kills_its_tool(void **state) {
-    (void)state;
-    need_one_thread();
-    if (access("/proc/self/stat", R_OK) != 0) skip_with("no /proc");
-    int document = document_of("pdfinfo hang\n", 13), answers, status;
-    pid_t role = start_child("text pdf", document, &answers), tool = 0;
+/* Waits until the role has started its tool. */
+static pid_t tool_of(pid_t role) {
+    pid_t tool;
     uint64_t start = pil_clock_ns();
     while (!(tool = child_of(role)) || !is_named(tool, "pil_fake_tool")) {
         if (pil_clock_ms(start) > 5000) fail_msg("the tool was not started");
         usleep(2000);
     }
+    return tool;
+}
+
+static void killing_the_role_kills_its_tool(void **state) {
+    (void)state;
+    need_one_thread();
+    if (access("/proc/self/stat", R_OK) != 0) skip_with("no /proc");
+    int document = document_of("pdfinfo hang\n", 13), answers, status;
+    pid_t role = start_child("text pdf", document, &answers), tool = tool_of(role);
     assert_int_equal(kill(role, SIGKILL), 0);
     assert_int_equal(waitpid(role, &status, 0), role);
-    start = pil_clock_ns();
+    uint64_t start = pil_clock_ns();
     while (!is_dead(tool) && pil_clock_ms(start) < 1000) usleep(1000);
     assert_true(is_dead(tool));
     char byte;
     assert_int_equal(read(answers, &byte, 1), 0); /* nothing was answered, and nobody holds the pipe */
     close(answers);
+    close(document);
+}
+
+/* Ctrl-C reaches every process of a terminal: a server that answers what it has must find its readers alive. */
+static void signals_that_end_the_server_do_not_end_the_role(void **state) {
+    (void)state;
+    need_one_thread();
+    if (access("/proc/self/stat", R_OK) != 0) skip_with("no /proc");
+    int document = document_of("pdfinfo hang\n", 13), answers, status;
+    pid_t role = start_child("--timeout-ms=1500 text pdf", document, &answers);
+    tool_of(role);
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    for (int i = 0; i < 3; i++) assert_int_equal(kill(role, signals[i]), 0);
+    assert_int_equal(waitpid(role, &status, 0), role);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    char text[256] = "";
+    assert_true(read(answers, text, sizeof text - 1) > 0);
+    assert_non_null(strstr(text, "\"timeout\""));
+    close(answers);
+    close(document);
+}
+
+static void the_role_and_its_tools_give_way_to_others(void **state) {
+    (void)state;
+    need_one_thread();
+    if (access("/proc/self/stat", R_OK) != 0) skip_with("no /proc");
+    int document = document_of("pdfinfo hang\n", 13), answers, status;
+    pid_t role = start_child("text pdf", document, &answers), tool = tool_of(role);
+    assert_in_range(getpriority(PRIO_PROCESS, (id_t)role), PIL_CHILD_NICE, 19);
+    assert_in_range(getpriority(PRIO_PROCESS, (id_t)tool), PIL_CHILD_NICE, 19);
+    assert_int_equal(kill(role, SIGKILL), 0);
+    assert_int_equal(waitpid(role, &status, 0), role);
+    close(answers);
+    close(document);
+}
+
+static void a_role_whose_answer_nobody_reads_does_not_begin(void **state) {
+    (void)state;
+    need_one_thread();
+    int document = document_of("pdfinfo hang\n", 13), ends[2], status;
+    assert_int_equal(pipe(ends), 0);
+    close(ends[0]);
+    char words[] = "--timeout-ms=10000 text pdf", *argv[16];
+    int argc = split_arguments(words, argv);
+    uint64_t start = pil_clock_ns();
+    pid_t role = fork();
+    if (role == 0) {
+        dup2(document, 0);
+        dup2(ends[1], 1);
+        _exit(pil_extract_main(argc, argv));
+    }
+    close(ends[1]);
+    assert_int_equal(waitpid(role, &status, 0), role);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    assert_true(pil_clock_ms(start) < 5000);
     close(document);
 }
 
@@ -511,6 +572,9 @@ int main(void) {
         cmocka_unit_test_setup(a_tool_has_no_more_memory_than_its_limit, use_fakes),
         cmocka_unit_test_setup(the_role_reports_its_cage_and_answers_once, use_fakes),
         cmocka_unit_test_setup(killing_the_role_kills_its_tool, use_fakes),
+        cmocka_unit_test_setup(signals_that_end_the_server_do_not_end_the_role, use_fakes),
+        cmocka_unit_test_setup(the_role_and_its_tools_give_way_to_others, use_fakes),
+        cmocka_unit_test_setup(a_role_whose_answer_nobody_reads_does_not_begin, use_fakes),
         cmocka_unit_test_setup(nothing_is_left_in_the_folder_for_temporary_files, use_fakes),
     };
     return cmocka_run_group_tests_name("extract", tests, make_fakes, remove_fakes);

@@ -7,15 +7,19 @@
  *                                  worker; held for too long
  *     "state:loading", "state:ready", "state:none", "state:half", "state:open", "state:failed"   what the pool says of
  *     itself from now on
- * Every other text gets a vector: its length in bytes, then numbers of 17 digits.
+ * Every other text gets a vector: its length in bytes, then numbers of 17 digits. Documents are read by real readers,
+ * for which this program stands in as well; one that begins with "stop" stops its reader.
  * The functions of proc/proc.h and sched/sched.h that http calls are defined here, in place of the real ones. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "extract/extract.h"
 #include "http/http.h"
+#include "sandbox/sandbox.h"
 
 #define NAMES_MAX 8
 
@@ -53,6 +57,7 @@ typedef struct fake {
     pil_pool pool;
     names hosts, origins, roots;
     pil_server_options options;
+    const char *address;
 } fake;
 
 /* ── The pool ───────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -191,7 +196,8 @@ static int set(fake *f, const char *argument) {
                   {"in_flight=", &f->options.limits.in_flight_bytes, NULL},
                   {"header_ms=", NULL, &f->options.limits.header_ms},
                   {"stall_ms=", NULL, &f->options.limits.stall_ms},
-                  {"idle_ms=", NULL, &f->options.limits.idle_ms}};
+                  {"idle_ms=", NULL, &f->options.limits.idle_ms},
+                  {"document_ms=", NULL, &f->options.limits.document_ms}};
     const char *value;
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         value = after(argument, limits[i].name);
@@ -203,9 +209,18 @@ static int set(fake *f, const char *argument) {
     else if ((value = after(argument, "host="))) add(&f->hosts, value);
     else if ((value = after(argument, "origin="))) add(&f->origins, value);
     else if ((value = after(argument, "root="))) add(&f->roots, value);
+    else if ((value = after(argument, "listen="))) f->address = value;
     else if ((value = after(argument, "dim="))) f->pool.info.dim = (uint32_t)strtoul(value, NULL, 10);
     else return fprintf(stderr, "fake_server: unknown argument %s\n", argument), 2;
     return 0;
+}
+
+static _Noreturn void read_document(int argc, char **argv) {
+    char first[4];
+    pil_child_begin(); /* a stopped one ends with the server as well */
+    if (pread(STDIN_FILENO, first, sizeof first, 0) == sizeof first && memcmp(first, "stop", sizeof first) == 0)
+        raise(SIGSTOP);
+    _exit(pil_extract_main(argc, argv));
 }
 
 static void on_drained(void *ud) { pil_loop_stop(((fake *)ud)->loop); }
@@ -217,8 +232,10 @@ static void on_signal(int signum, void *ud) {
 }
 
 int main(int argc, char **argv) {
-    fake f = {.pool.info = {.state = PIL_POOL_READY, .workers = 2, .workers_ready = 2, .dim = 8, .max_tokens = 256,
+    fake f = {.address = "127.0.0.1",
+              .pool.info = {.state = PIL_POOL_READY, .workers = 2, .workers_ready = 2, .dim = 8, .max_tokens = 256,
                             .sandbox = "full"}};
+    if (argc > 1 && strcmp(argv[1], "--role=extract") == 0) read_document(argc, argv);
     int failed = 0;
     for (int i = 1; !failed && i < argc; i++) failed = set(&f, argv[i]);
     if (failed) return failed;
@@ -238,7 +255,7 @@ int main(int argc, char **argv) {
     pillion_status st = pil_loop_create(&f.loop, &err);
     if (!st) st = pil_server_create(&f.server, f.loop, &f.options, &err);
     if (!st) st = pil_loop_signal(f.loop, SIGTERM, on_signal, &f, &err);
-    if (!st) st = pil_server_listen(f.server, "127.0.0.1", 0, NULL, &l, &in_use, &err);
+    if (!st) st = pil_server_listen(f.server, f.address, 0, NULL, &l, &in_use, &err);
     if (!st) {
         f.pool.loop = f.loop;
         pil_server_set_pool(f.server, &f.pool);

@@ -2,7 +2,10 @@
 
 Everything is sent as bytes to a listener without workers (fake_server.c)."""
 import json
+import signal
+import socket
 import statistics
+import struct
 import time
 import unittest
 from pathlib import Path
@@ -168,6 +171,20 @@ class ContentTypes(FakeCase):
             answer = s.get("/shutdown")
             self.assertEqual((answer.status, answer.json()), (200, {"ok": True}))
             self.assertEqual(s.process.wait(10 * SLOW), 0)
+
+    def test_x3_a_client_that_resets_its_connection_before_it_is_accepted_is_not_of_this_machine(self):
+        """Its address cannot be told any more, while what it has sent can still be read."""
+        with Server.fake() as s:
+            s.process.send_signal(signal.SIGSTOP)
+            gone = [s.connect() for _ in range(4)]
+            for i, c in enumerate(gone):
+                c.request("GET", ("/shutdown", "/livez")[i % 2])
+                c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                c.close()
+            s.process.send_signal(signal.SIGCONT)
+            time.sleep(0.3 * SLOW)
+            self.assertIsNone(s.process.poll())
+            self.assertEqual(json.loads(s.get("/health").body)["connections"], 1)
 
 
 class Tokens(FakeCase):

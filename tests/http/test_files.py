@@ -4,6 +4,8 @@ import json
 import os
 import random
 import shutil
+import signal
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -12,7 +14,7 @@ import time
 import unittest
 from pathlib import Path
 
-from raw import SLOW, Server, at_once, children, command, environment, main, without_calls
+from raw import SLOW, Server, at_once, children, command, environment, main, state, without_calls
 
 OPENAT2 = 437  # the same on every architecture
 POPPLER = all(map(shutil.which, ("pdfinfo", "pdftotext")))
@@ -169,6 +171,112 @@ class Texts(Case):
                 c.close()
 
         self.assertTrue(Server.wait(lambda: not readers(), 5 * SLOW))
+
+
+class Memory(unittest.TestCase):
+    def test_chunks_that_overlap_count_as_often_as_they_are_in_the_answer(self):
+        """12,000 characters in 10,000 chunks of 2,000 each: 20 MB of answer, known before anything is computed."""
+        mib, fields = 1 << 20, {"chunk_size": 2000, "chunk_overlap": 2000, "max_chunks": 10000}
+        with tempfile.TemporaryDirectory(prefix="pillion-files-") as root, \
+                Server.fake(f"root={root}", f"in_flight={16 * mib}") as s, s.connect() as c:
+            path = Path(root) / "a.txt"
+            path.write_text(f"wait:{3000 * SLOW} " + "x" * 12000)
+            body = json.dumps({"path": str(path), **fields})
+            c.request("POST", "/embed-file", body, {"Content-Type": "application/json"})
+
+            def health():
+                return s.get("/health").json()
+
+            self.assertTrue(Server.wait(lambda: health()["texts_waiting"], 10 * SLOW))
+            self.assertGreaterEqual(health()["in_flight_bytes"], 10000 * 2000)
+            answer = s.post("/embed-file", body)
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "1"))
+            answer = c.answer()
+            self.assertEqual(answer.status, 200)
+            text = path.read_text()
+            self.assertEqual(answer.json()["chunks"], [text[i:i + 2000] for i in range(10000)])
+            self.assertTrue(Server.wait(lambda: health()["in_flight_bytes"] < mib, 10 * SLOW))
+
+
+def own_address():
+    """An address of this machine that is not 127.0.0.1, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("198.51.100.1", 9))  # nothing is sent
+            return s.getsockname()[0]
+        except OSError:
+            return None
+
+
+class Queue(unittest.TestCase):
+    """Documents that wait for their turn. One that begins with "stop" is never read to its end: see fake_server.c."""
+
+    @classmethod
+    def setUpClass(cls):
+        scratch = tempfile.TemporaryDirectory(prefix="pillion-files-")
+        cls.addClassCleanup(scratch.cleanup)
+        cls.root = scratch.name
+        for name in ("stop", "text"):
+            Path(cls.root, name + ".txt").write_text(name)
+
+    def ask(self, c, route, name, **kw):
+        c.request("POST", route, json.dumps({"path": f"{self.root}/{name}.txt"}),
+                  {"Content-Type": "application/json"}, **kw)
+        return c
+
+    def readers(self, server, n):
+        def stopped():
+            found = [p for p in children(server.process.pid) if state(p)[0] == "T"]
+            return found if len(found) == n else None
+
+        return Server.wait(stopped, 10 * SLOW)
+
+    def test_a_document_whose_turn_does_not_come_is_refused_for_now(self):
+        with Server.fake(f"root={self.root}", "document_ms=500") as s:
+            running = [self.ask(s.connect(), "/embed-file", "stop") for _ in range(2)]
+            self.assertTrue(self.readers(s, 2))
+            start = time.monotonic()
+            for route in ("/embed-file", "/ocr/detect", "/ocr/extract"):
+                with s.connect() as c:
+                    answer = self.ask(c, route, "text").answer()
+                    self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "5"), answer)
+            self.assertGreater(time.monotonic() - start, 1.4)
+            for pid in self.readers(s, 2):
+                os.kill(pid, signal.SIGKILL)
+            self.assertEqual([c.answer().status for c in running], [500, 500])
+            self.assertEqual(self.ask(running[0], "/embed-file", "text").answer().status, 200)
+            for c in running:
+                c.close()
+
+    def test_texts_do_not_wait_for_scans(self):
+        with Server.fake(f"root={self.root}") as s, s.connect() as c:
+            scans = [self.ask(s.connect(), "/ocr/extract", "stop") for _ in range(3)]
+            self.assertTrue(self.readers(s, 1))
+            for _ in range(5):
+                self.assertEqual(self.ask(c, "/embed-file", "text").answer().status, 200)
+            pid, = self.readers(s, 1)  # the others have waited for it
+            os.kill(pid, signal.SIGKILL)
+            self.assertEqual(scans[0].answer().status, 500)
+            self.assertTrue(Server.wait(lambda: (self.readers(s, 1) or [pid]) != [pid], 10 * SLOW))
+            for scan in scans:
+                scan.close()
+
+    def test_a_client_with_many_documents_leaves_the_others_their_turn(self):
+        address = own_address()
+        if not address:
+            self.skipTest("this machine has no address but 127.0.0.1")
+        with Server.fake(f"root={self.root}", "listen=0.0.0.0") as s:
+            s.address = address, s.address[1]
+            many = [self.ask(s.connect(), "/embed-file", "stop", host=address) for _ in range(12)]
+            first = self.readers(s, 2)
+            s.address = "127.0.0.1", s.address[1]
+            with s.connect(timeout=10) as c:
+                self.ask(c, "/embed-file", "text")
+                time.sleep(0.2 * SLOW)
+                os.kill(first[0], signal.SIGKILL)
+                self.assertEqual(c.answer().status, 200)
+            for m in many:
+                m.close()
 
 
 class Walls(Case):

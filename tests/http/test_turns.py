@@ -2,9 +2,11 @@
 written. Against fake_server.c; the one test of the server that is worth running under ThreadSanitizer."""
 import json
 import platform
+import tempfile
 import threading
 import time
 import unittest
+from pathlib import Path
 
 from raw import SLOW, Server, at_once, main, without_calls
 
@@ -45,6 +47,28 @@ class Turns(unittest.TestCase):
                 time.sleep(0.1)
             self.assertTrue(Server.wait(lambda: health(s)["in_flight_bytes"] < MIB, 20 * SLOW))
 
+    def test_others_are_served_while_several_large_answers_are_written(self):
+        """They take turns with each other and with everybody else, however many they are."""
+        with Server.fake("dim=1024") as s, s.connect() as c:
+            writing = [s.connect() for _ in range(4)]
+            for w in writing:  # so long that all four are there before one of them is answered
+                w.request("POST", "/embed", json.dumps({"texts": [f"wait:{3000 * SLOW}"] + ["a"] * 4095}), JSON)
+            threads = [threading.Thread(target=w.answer) for w in writing]
+            for t in threads:
+                t.start()
+            self.assertTrue(Server.wait(lambda: health(s)["texts_waiting"] == 4 * 4096, 20 * SLOW))
+            waits, start = [], None
+            while any(t.is_alive() for t in threads):
+                asked = time.perf_counter()
+                c.request("GET", "/health")
+                if c.answer().json()["texts_waiting"] < 4 * 4096:
+                    start = start or asked
+                    waits.append(time.perf_counter() - asked)
+            took = time.perf_counter() - start
+            for w in writing:
+                w.close()
+            self.assertGreater(len(waits), 40)
+            self.assertLess(max(waits), took / 8)
 
     def test_others_are_served_while_large_bodies_are_parsed(self):
         """15 MiB take some 150 ms to parse. Nobody waits for the whole of it, and four at once all are answered."""
@@ -65,6 +89,39 @@ class Turns(unittest.TestCase):
             self.assertEqual([a.status for a in answers], [200] * 4)
             self.assertGreater(len(waits), 10)
             self.assertLess(max(waits), max(2 * alone, 0.5))
+
+    def ask_for_file(self, c, path):
+        c.request("POST", "/embed-file", json.dumps({"path": str(path)}), JSON)
+
+    def test_others_are_served_while_a_large_document_is_digested(self):
+        """16 MiB take some 150 ms to parse, to squash and to cut. Their reader gives way to everybody: so do we."""
+        with tempfile.TemporaryDirectory(prefix="pillion-turns-") as root, Server.fake(f"root={root}") as s, \
+                s.connect() as c, s.connect() as large:
+            path = Path(root) / "large.txt"
+            path.write_text('many "words" ' * (16 * MIB // 13))
+            start = time.perf_counter()
+            self.ask_for_file(large, path)
+            answers, waits = [], []
+            thread = threading.Thread(target=lambda: answers.append(large.answer()))
+            thread.start()
+            while thread.is_alive():
+                asked = time.perf_counter()
+                c.request("GET", "/health")
+                self.assertEqual(c.answer().status, 200)
+                waits.append(time.perf_counter() - asked)
+                time.sleep(0.002)
+            took = time.perf_counter() - start
+            self.assertEqual(len(answers[0].json()["chunks"]), 200)
+            self.assertLess(max(waits), took / 8)
+            for i in range(4):  # and some whose client leaves at any time
+                with s.connect() as gone:
+                    self.ask_for_file(gone, path)
+                    time.sleep(took * i / 4)
+            self.assertTrue(Server.wait(lambda: health(s)["in_flight_bytes"] < MIB, 20 * SLOW))
+            self.ask_for_file(large, path)  # the end of the server does not trip over it
+            time.sleep(took / 2)
+            s.process.terminate()
+            self.assertEqual(s.process.wait(20 * SLOW), 0, s.stderr())
 
     def test_clients_that_leave_while_their_body_is_parsed_harm_nobody(self):
         body = embed_body("a", pad=8 * MIB).encode()

@@ -11,6 +11,7 @@
 
 #include "base/limits.h"
 #include "proc/proc.h"
+#include "sandbox/sandbox.h"
 #include "support/files.h"
 #include "support/tiny_model.h"
 
@@ -333,7 +334,7 @@ static void check_worker(int pid, int *nices) {
     read_file(text, sizeof text, pid, "limits");
     assert_limit(text, "Max core file size", 0);
     assert_limit(text, "Max open files", 16);
-    int own = getpriority(PRIO_PROCESS, 0), bulk = own + PIL_WORKER_NICE < 19 ? own + PIL_WORKER_NICE : 19;
+    int own = getpriority(PRIO_PROCESS, 0), bulk = own + PIL_CHILD_NICE < 19 ? own + PIL_CHILD_NICE : 19;
     nices[0] += getpriority(PRIO_PROCESS, (id_t)pid) == own;
     nices[1] += getpriority(PRIO_PROCESS, (id_t)pid) == bulk;
 }

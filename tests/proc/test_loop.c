@@ -14,7 +14,7 @@
 
 typedef struct world {
     pil_loop *loop;
-    pil_timer *timer;
+    pil_timer *timer, *other;
     pil_listener *listener;
     pil_stream *stream;
     pil_child *child;
@@ -69,6 +69,44 @@ static void a_destroyed_timer_is_silent(void **state) {
     pil_timer_destroy(t);
     pil_timer_destroy(NULL);
     pil_loop_run(w->loop);
+}
+
+/* Each takes longer than the pause that it asks for. */
+static void take_long(void *ud) {
+    world *w = ud;
+    usleep(3000);
+    if (++w->calls < 200) pil_timer_start(w->timer, 0, 0);
+}
+
+static void take_long_too(void *ud) {
+    world *w = ud;
+    usleep(3000);
+    if (++w->calls < 200) pil_timer_start(w->other, 1, 0);
+}
+
+static void on_byte(void *ud) {
+    world *w = ud;
+    w->status = w->calls;
+    pil_loop_stop(w->loop);
+}
+
+static void timers_that_are_started_again_and_again_keep_nobody_from_the_loop(void **state) {
+    world *w = *state;
+    int ends[2];
+    pil_watch *watch;
+    pillion_error err = {0};
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    assert_ok(pil_watch_create(&watch, w->loop, ends[0], on_byte, w, &err), err);
+    w->timer = pil_timer_create(w->loop, take_long, w);
+    w->other = pil_timer_create(w->loop, take_long_too, w);
+    pil_timer_start(w->timer, 0, 0);
+    pil_timer_start(w->other, 0, 0);
+    pil_loop_run(w->loop);
+    assert_in_range(w->status, 0, 2); /* the first turn's */
+    pil_watch_destroy(watch);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static void on_usr1(int signum, void *ud) {
@@ -324,6 +362,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         T(a_timer_repeats_until_it_is_stopped),
         T(a_destroyed_timer_is_silent),
+        T(timers_that_are_started_again_and_again_keep_nobody_from_the_loop),
         T(signals_arrive_in_the_loop),
         T(bytes_go_both_ways_over_tcp),
         T(bytes_go_both_ways_over_a_unix_socket),

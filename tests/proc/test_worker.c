@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "proc/frame.h"
 #include "proc/proc.h"
+#include "sandbox/sandbox.h"
 #include "support/files.h"
 #include "support/tiny_model.h"
 
