@@ -185,19 +185,27 @@ static pillion_status drop_strangers(pil_serve *s, pillion_error *err) {
     return PILLION_OK;
 }
 
+/* The options may name addresses that the old server does not have yet: the first one that it has finds it. */
 pillion_status pil_serve_take_over(pil_serve *s, pillion_error *err) {
-    place first;
     s->inherited.lock_fd = s->link = -1;
     if (!s->values->replace) return PILLION_OK;
-    pillion_status st = place_at(&first, s->values, 0, err);
-    if (!st && !first.path && first.port == 0)
-        st = pil_err_set(err, PILLION_E_ARG, "--replace needs the port of the server whose place is to be taken");
-    if (st) return st;
     pillion_error why = {0};
-    const char *host = first.path ? first.path : first.host;
-    st = pil_handover_take(&s->inherited, &s->link, host, first.port, &why);
-    if (st == PILLION_E_NOT_FOUND) return PILLION_OK; /* the first start of many */
-    if (st) return pil_err_set(err, st, "--replace: %s", why.text);
+    pillion_status found = PILLION_E_NOT_FOUND;
+    bool asked = false;
+    for (size_t i = 0; found == PILLION_E_NOT_FOUND && i < count_places(s->values); i++) {
+        place p;
+        pillion_status st = place_at(&p, s->values, i, err);
+        if (st) return st;
+        if (!p.path && p.port == 0) continue;
+        const pil_handover_name name = {p.path ? p.path : p.host, p.port};
+        why = (pillion_error){0};
+        found = pil_handover_take(&s->inherited, &s->link, &name, &why);
+        asked = true;
+    }
+    if (!asked)
+        return pil_err_set(err, PILLION_E_ARG, "--replace needs the port of the server whose place is to be taken");
+    if (found == PILLION_E_NOT_FOUND) return PILLION_OK; /* the first start of many */
+    if (found) return pil_err_set(err, found, "--replace: %s", why.text);
     return drop_strangers(s, err);
 }
 
@@ -274,10 +282,16 @@ static void failed(void *ud) {
 
 /* Without it the server works as well, but for --replace. */
 static void offer(pil_serve *s) {
-    const pil_listener *l = pil_server_listener(s->server, 0);
+    pil_handover_name names[PIL_HANDOVER_LISTENERS_MAX];
+    const pil_listener *l;
+    size_t n = 0;
+    for (size_t i = 0; n < PIL_HANDOVER_LISTENERS_MAX && (l = pil_server_listener(s->server, i)); i++)
+        if (pil_listener_host(l)[0]) /* an abstract Unix socket has none */
+            names[n++] = (pil_handover_name){pil_listener_host(l), pil_listener_port(l)};
+    if (n == 0) return;
     const pil_handover_fns fns = {.give = give, .given = given, .failed = failed, .ud = s};
     pillion_error err = {0};
-    if (pil_handover_offer(&s->offer, s->loop, pil_listener_host(l), pil_listener_port(l), &fns, &err))
+    if (pil_handover_offer(&s->offer, s->loop, names, n, &fns, &err))
         pil_log(PIL_LOG_INFO, "no successor can take over", "reason=\"%s\"", err.text);
 }
 

@@ -1,5 +1,6 @@
 """One server takes the place of another under load: no request fails, and what cannot start changes nothing. Row L9 of
 tests/faults does it more often."""
+import contextlib
 import json
 import os
 import resource
@@ -68,6 +69,12 @@ class Case(unittest.TestCase):
         scratch = tempfile.TemporaryDirectory(prefix="pillion-upgrade-")
         self.addCleanup(scratch.cleanup)
         self.dir = Path(scratch.name)
+
+    @staticmethod
+    def free_port():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return free.getsockname()[1]
 
     def successor(self, old, *args):
         """Starts a server on the old one's address with --replace and gives it once it serves."""
@@ -176,6 +183,32 @@ class Replace(Case):
                 self.assertEqual(new.stop()[0], 0)
                 self.assertFalse(path.exists())
 
+    def test_an_address_that_an_upgrade_adds_does_not_hinder_the_next_ones(self):
+        file = self.dir / "h.json"
+        with contextlib.ExitStack() as stack:
+            servers = [stack.enter_context(Server("--handshake", file))]
+            ports = [servers[0].address[1]]
+            for place in (1, 0):
+                ports.insert(place, self.free_port())  # behind the one that was there, and before all of them
+                listen = [word for p in ports for word in ("--listen", f"127.0.0.1:{p}")]
+                for _ in range(2):  # the second one has the options of the first
+                    new = stack.enter_context(Server("--replace", "--handshake", file, listen=listen))
+                    self.assertIsNone(new.process.poll(), new.stderr())
+                    self.ends(servers[-1])
+                    servers.append(new)
+            last = servers[-1]
+            os.kill(last.process.pid, signal.SIGUSR2)
+            self.ends(last)
+            pid = json.loads(file.read_text())["pid"]
+            self.assertNotEqual(pid, last.process.pid)
+            try:
+                for port in ports:
+                    last.address = ("127.0.0.1", port)
+                    self.assertEqual(last.get("/readyz").status, 200)
+            finally:
+                os.kill(pid, signal.SIGTERM)
+            self.assertTrue(Server.wait(lambda: not is_alive(pid), 30 * SLOW))
+
     def test_a_kept_connection_gets_one_more_answer(self):
         with Server() as old, old.connect() as c:
             c.request("GET", "/health")
@@ -232,10 +265,7 @@ class Replace(Case):
             self.assertEqual(len(old.embed(["x"])), 1)
 
     def test_without_a_predecessor_it_is_a_start_like_any_other(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        with Server("--replace", listen=("--port", str(port))) as s:
+        with Server("--replace", listen=("--port", str(self.free_port()))) as s:
             self.assertEqual(s.get("/readyz").status, 200)
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root")
