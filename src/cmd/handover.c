@@ -27,11 +27,12 @@
 #define OVER 'O'
 #define DESCRIPTORS_MAX (PIL_HANDOVER_LISTENERS_MAX + 1)
 
-static const char magic[8] = "pilHO-1";
+static const char magic[8] = "pilHO-2";
 
 typedef struct message {
     char magic[sizeof magic];
-    uint32_t n_listeners, has_lock, owns_paths;
+    uint32_t n_listeners, has_lock;
+    uint8_t owns_path[PIL_HANDOVER_LISTENERS_MAX];
     int32_t pid;
     pil_token token;
 } message;
@@ -111,13 +112,15 @@ static void on_peer(void *ud) {
 }
 
 static bool send_inheritance(int fd, const pil_inheritance *in) {
-    message m = {.n_listeners = (uint32_t)in->n_listeners, .has_lock = in->lock_fd >= 0,
-                 .owns_paths = in->owns_paths, .pid = (int32_t)getpid()};
+    message m = {.n_listeners = (uint32_t)in->n_listeners, .has_lock = in->lock_fd >= 0, .pid = (int32_t)getpid()};
     memcpy(m.magic, magic, sizeof magic);
     m.token = in->token;
     int fds[DESCRIPTORS_MAX];
-    size_t n = in->n_listeners;
-    memcpy(fds, in->listeners, n * sizeof *fds);
+    size_t n = 0;
+    for (; n < in->n_listeners; n++) {
+        fds[n] = in->listeners[n].fd;
+        m.owns_path[n] = in->listeners[n].owns_path;
+    }
     if (in->lock_fd >= 0) fds[n++] = in->lock_fd;
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {0};
     struct iovec bytes = {&m, sizeof m};
@@ -195,7 +198,10 @@ static void take_descriptors(pil_inheritance *out, const message *m, struct msgh
     for (size_t i = 0; i < n && !counted; i++) close(fds[i]);
     if (!counted) return;
     out->n_listeners = m->n_listeners;
-    memcpy(out->listeners, fds, m->n_listeners * sizeof *fds);
+    for (size_t i = 0; i < m->n_listeners; i++) {
+        out->listeners[i].fd = fds[i];
+        out->listeners[i].owns_path = m->owns_path[i] != 0;
+    }
     if (m->has_lock) out->lock_fd = fds[n - 1];
 }
 
@@ -213,7 +219,6 @@ static bool receive(int fd, pil_inheritance *out) {
     take_descriptors(out, &m, &h);
     m.token.text[PIL_TOKEN_MAX] = '\0';
     if (whole) out->token = m.token;
-    out->owns_paths = m.owns_paths != 0;
     out->pid = m.pid;
     explicit_bzero(&m, sizeof m);
     return out->n_listeners > 0;
@@ -272,7 +277,7 @@ void pil_handover_confirm(int link) { (void)link; }
 
 void pil_inheritance_close(pil_inheritance *in) {
     for (size_t i = 0; i < in->n_listeners; i++)
-        if (in->listeners[i] >= 0) close(in->listeners[i]);
+        if (in->listeners[i].fd >= 0) close(in->listeners[i].fd);
     if (in->lock_fd >= 0) close(in->lock_fd);
     in->n_listeners = 0;
     in->lock_fd = -1;

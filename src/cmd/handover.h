@@ -24,9 +24,11 @@
 
 /* What is handed over. */
 typedef struct pil_inheritance {
-    int listeners[PIL_HANDOVER_LISTENERS_MAX];
+    struct {
+        int fd;
+        bool owns_path; /* the file of a Unix socket is to be removed at the end; a service manager's is not */
+    } listeners[PIL_HANDOVER_LISTENERS_MAX];
     size_t n_listeners;
-    bool owns_paths; /* files of Unix sockets are to be removed at the end */
     int lock_fd;     /* of the handshake file; -1: none */
     int pid;         /* of the old server */
     pil_token token; /* one that the old server has made; "": none */

@@ -52,7 +52,6 @@ typedef struct pil_serve {
     pil_inheritance inherited; /* sockets that we listen on once we are ready */
     int link;                  /* to the server whose place we take; -1: none */
     pil_child *successor;      /* started by SIGUSR2 */
-    bool passed;               /* the sockets are the service manager's */
     bool handed_over;          /* another server has our sockets and our handshake file */
 } pil_serve;
 

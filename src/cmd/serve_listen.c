@@ -163,7 +163,7 @@ static bool is_at(int fd, const place *p) {
 
 static bool is_inherited(const pil_serve *s, const place *p) {
     for (size_t i = 0; i < s->inherited.n_listeners; i++)
-        if (is_at(s->inherited.listeners[i], p)) return true;
+        if (is_at(s->inherited.listeners[i].fd, p)) return true;
     return false;
 }
 
@@ -176,10 +176,10 @@ static pillion_status drop_strangers(pil_serve *s, pillion_error *err) {
             place p;
             pillion_status st = place_at(&p, s->values, k, err);
             if (st) return st;
-            wanted = is_at(s->inherited.listeners[i], &p);
+            wanted = is_at(s->inherited.listeners[i].fd, &p);
         }
         if (wanted) s->inherited.listeners[kept++] = s->inherited.listeners[i];
-        else close(s->inherited.listeners[i]);
+        else close(s->inherited.listeners[i].fd);
     }
     s->inherited.n_listeners = kept;
     return PILLION_OK;
@@ -257,9 +257,11 @@ static bool give(pil_inheritance *out, void *ud) {
     const pil_serve *s = ud;
     if (s->stopping) return false;
     const pil_listener *l;
-    for (size_t i = 0; i < PIL_HANDOVER_LISTENERS_MAX && (l = pil_server_listener(s->server, i)); i++)
-        out->listeners[out->n_listeners++] = pil_listener_fd(l);
-    out->owns_paths = !s->passed;
+    for (size_t i = 0; i < PIL_HANDOVER_LISTENERS_MAX && (l = pil_server_listener(s->server, i)); i++) {
+        out->listeners[i].fd = pil_listener_fd(l);
+        out->listeners[i].owns_path = pil_listener_owns_path(l);
+        out->n_listeners++;
+    }
     out->lock_fd = s->handshake.lock_fd;
     if (s->values->generate_token) out->token = s->token;
     pil_log(PIL_LOG_INFO, "a successor starts", "listeners=%zu", out->n_listeners);
@@ -365,10 +367,10 @@ void pil_serve_upgrade(pil_serve *s) {
 
 /* ── The whole ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static pillion_status adopt_passed(pil_serve *s, pillion_error *err) {
+static pillion_status adopt_passed(pil_serve *s, bool *any, pillion_error *err) {
     int fds[PIL_HANDOVER_LISTENERS_MAX];
     size_t n = pil_notify_sockets(fds, PIL_HANDOVER_LISTENERS_MAX);
-    s->passed = n > 0;
+    *any = n > 0;
     pillion_status st = PILLION_OK;
     for (size_t i = 0; i < n; i++) {
         if (st) close(fds[i]);
@@ -395,9 +397,10 @@ static void announce(pil_serve *s) {
 }
 
 pillion_status pil_serve_listen(pil_serve *s, pillion_error *err) {
+    bool passed = false;
     pillion_status st = s->link < 0 ? open_handshake(s, err) : PILLION_OK;
-    if (!st) st = adopt_passed(s, err);
-    for (size_t i = 0; !st && !s->passed && i < count_places(s->values); i++) {
+    if (!st) st = adopt_passed(s, &passed, err);
+    for (size_t i = 0; !st && !passed && i < count_places(s->values); i++) {
         place p;
         st = place_at(&p, s->values, i, err);
         if (!st && !is_inherited(s, &p)) st = open_place(s, &p, err);
@@ -413,8 +416,8 @@ static pillion_status replace_old(pil_serve *s, pillion_error *err) {
     pillion_status st = PILLION_OK;
     s->handed_over = true;
     for (size_t i = 0; !st && i < s->inherited.n_listeners; i++) {
-        st = adopt(s, s->inherited.listeners[i], s->inherited.owns_paths, err);
-        s->inherited.listeners[i] = -1;
+        st = adopt(s, s->inherited.listeners[i].fd, s->inherited.listeners[i].owns_path, err);
+        s->inherited.listeners[i].fd = -1;
     }
     if (!st) st = open_handshake(s, err);
     if (!st) st = write_handshake(s, err);

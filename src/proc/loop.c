@@ -562,6 +562,7 @@ pillion_status pil_listener_adopt(pil_listener **out, pil_loop *loop, int fd, bo
 const char *pil_listener_host(const pil_listener *l) { return l->host; }
 unsigned pil_listener_port(const pil_listener *l) { return l->port; }
 bool pil_listener_is_unix(const pil_listener *l) { return l->is_unix; }
+bool pil_listener_owns_path(const pil_listener *l) { return l->owns_path; }
 
 int pil_listener_fd(const pil_listener *l) {
     uv_os_fd_t fd;

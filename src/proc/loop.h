@@ -109,7 +109,8 @@ bool pil_listener_is_unix(const pil_listener *l);
 pillion_status pil_listener_adopt(pil_listener **out, pil_loop *l, int fd, bool owns_path, pil_accept_fn fn, void *ud,
                                   pillion_error *err);
 int pil_listener_fd(const pil_listener *l); /* borrowed: to be handed to a successor */
-void pil_listener_close(pil_listener *l);   /* accepts NULL; a Unix socket's file is removed */
+bool pil_listener_owns_path(const pil_listener *l);
+void pil_listener_close(pil_listener *l);   /* accepts NULL; the file of a Unix socket that owns it is removed */
 /* Closes it here, while somebody else goes on with the same socket: the file of a Unix socket stays. */
 void pil_listener_leave(pil_listener *l);
 

@@ -159,6 +159,24 @@ class Systemd(Case):
                 self.assertEqual(s.stop()[0], 0)
             self.assertTrue(path.exists())
 
+    def test_a_unix_socket_that_was_passed_stays_after_upgrades(self):
+        path, file = self.dir / "s", self.dir / "h.json"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            with self.activated(listener, "--handshake", file) as s:
+                pids = [s.process.pid]
+                for _ in range(2):
+                    os.kill(pids[-1], signal.SIGUSR2)
+                    self.until(lambda: json.loads(file.read_text())["pid"] != pids[-1], 60)
+                    self.until(lambda: not is_alive(pids[-1]))
+                    pids.append(json.loads(file.read_text())["pid"])
+                os.kill(pids[-1], signal.SIGTERM)
+                self.until(lambda: not is_alive(pids[-1]))
+                self.assertEqual(s.process.wait(), 0, s.stderr())
+            self.assertTrue(path.exists())
+            self.assertFalse(file.exists())
+
     def test_sockets_for_another_process_are_left_alone(self):
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
