@@ -248,9 +248,9 @@ static pillion_status watch_others(pil_serve *s, pillion_error *err) {
 static pillion_status start(pil_serve *s, pillion_error *err) {
     raise_descriptors(s);
     pil_return_large_blocks();
-    pillion_status st = pil_serve_take_over(s, err);
+    pillion_status st = pil_loop_create(&s->loop, err);
+    if (!st) st = pil_serve_take_over(s, err);
     if (!st) st = find_token(s, err);
-    if (!st) st = pil_loop_create(&s->loop, err);
     const pil_server_options so = pil_serve_server_options(s);
     if (!st) st = pil_server_create(&s->server, s->loop, &so, err);
     if (!st) st = watch_signals(s, err);

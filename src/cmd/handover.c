@@ -58,8 +58,7 @@ struct pil_handover {
 /* The name holds a digest, since a path may be longer than a name. */
 static socklen_t address_of(struct sockaddr_un *a, const pil_handover_name *name) {
     char where[PATH_MAX + 16];
-    const char *host = strcmp(name->host, "localhost") == 0 ? "127.0.0.1" : name->host;
-    int n = snprintf(where, sizeof where, "%s:%u", host, name->port);
+    int n = snprintf(where, sizeof where, "%s:%u", name->host, name->port);
     char digest[PIL_SHA256_HEX];
     pil_sha256_of(where, n > 0 ? (size_t)n : 0, digest);
     *a = (struct sockaddr_un){.sun_family = AF_UNIX};

@@ -28,6 +28,8 @@ typedef struct pil_serve_values {
 
 extern const pil_option pil_serve_options[];
 
+typedef struct pil_serve_place pil_serve_place; /* serve_listen.c */
+
 /* How far a server is: it may serve before its model is ready, but is not there for a service manager until then. */
 typedef struct pil_serve {
     const pil_serve_values *values; /* as it was started */
@@ -47,6 +49,8 @@ typedef struct pil_serve {
     uint32_t workers;
     int status; /* of the exit */
     /* listening */
+    pil_serve_place *places; /* [n_places] what the options say about it */
+    size_t n_places;
     pil_handshake handshake;
     pil_handover *offer;
     pil_inheritance inherited; /* sockets that we listen on once we are ready */
@@ -65,7 +69,7 @@ pil_server_options pil_serve_server_options(pil_serve *s);
 
 /* ── serve_listen.c ─────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* With --replace: asks the running server for its sockets and its token. Before the token is read. */
+/* With --replace: asks the running server for its sockets and its token. Before the token is read; with the loop. */
 pillion_status pil_serve_take_over(pil_serve *s, pillion_error *err);
 /* Opens every address, or takes the service manager's sockets. Inherited ones stay with the old server until
  * pil_serve_ready(). Sets s->status when an address is in use. */

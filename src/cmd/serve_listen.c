@@ -27,9 +27,10 @@
 extern char **environ;
 
 /* One address of the options: a host and a port, or the path of a Unix socket (port 0). */
-typedef struct place {
+typedef struct pil_serve_place {
     char host[256];
-    const char *path; /* NULL: host and port */
+    char address[INET6_ADDRSTRLEN]; /* host as a listener tells it: "127.0.0.1" for "localhost" */
+    const char *path;               /* NULL: host and port */
     unsigned port;
 } place;
 
@@ -56,14 +57,27 @@ static pillion_status parse_place(place *out, const char *where, pillion_error *
     return PILLION_OK;
 }
 
-static size_t count_places(const pil_serve_values *v) { return v->listen.n ? v->listen.n : 1; }
-
 static pillion_status place_at(place *out, const pil_serve_values *v, size_t i, pillion_error *err) {
     if (v->listen.n) return parse_place(out, v->listen.items[i], err);
     *out = (place){.port = (unsigned)v->port};
     int n = snprintf(out->host, sizeof out->host, "%s", v->host);
     if ((size_t)n < sizeof out->host) return PILLION_OK;
     return pil_err_set(err, PILLION_E_ARG, "--host '%.60s...': too long", v->host);
+}
+
+/* Once: a name that has several addresses may be answered with another one the next time. */
+static pillion_status find_places(pil_serve *s, pillion_error *err) {
+    if (s->places) return PILLION_OK;
+    s->n_places = s->values->listen.n ? s->values->listen.n : 1;
+    s->places = calloc(s->n_places, sizeof *s->places);
+    if (!s->places) return pil_err_no_memory(err);
+    pillion_status st = PILLION_OK;
+    for (size_t i = 0; !st && i < s->n_places; i++) {
+        place *p = &s->places[i];
+        st = place_at(p, s->values, i, err);
+        if (!st && !p->path) st = pil_listener_resolve(s->loop, p->host, p->address, sizeof p->address, err);
+    }
+    return st;
 }
 
 static bool is_here_only(const pil_listener *l) {
@@ -132,7 +146,7 @@ static pillion_status open_place(pil_serve *s, const place *p, pillion_error *er
     const pil_listener *l;
     pillion_status st = pil_server_listen(s->server, p->host, p->port, p->path, &l, &in_use, err);
     if (in_use) s->status = PIL_EXIT_IN_USE;
-    if (in_use && !p->path) say_holder(p->host, p->port, err);
+    if (in_use && !p->path) say_holder(p->address, p->port, err);
     return st ? st : check_reach(s, l, err);
 }
 
@@ -152,13 +166,12 @@ static bool is_at(int fd, const place *p) {
     if (a.ss_family == AF_UNIX)
         return p->path && strncmp(((struct sockaddr_un *)&a)->sun_path, p->path,
                                   sizeof((struct sockaddr_un *)&a)->sun_path) == 0;
-    const char *wanted = strcmp(p->host, "localhost") == 0 ? "127.0.0.1" : p->host;
     bool v4 = a.ss_family == AF_INET;
     const void *address = v4 ? (void *)&((struct sockaddr_in *)&a)->sin_addr
                              : (void *)&((struct sockaddr_in6 *)&a)->sin6_addr;
     unsigned port = ntohs(v4 ? ((struct sockaddr_in *)&a)->sin_port : ((struct sockaddr_in6 *)&a)->sin6_port);
     return !p->path && port == p->port && inet_ntop(a.ss_family, address, host, sizeof host) &&
-           strcmp(host, wanted) == 0;
+           strcmp(host, p->address) == 0;
 }
 
 static bool is_inherited(const pil_serve *s, const place *p) {
@@ -168,45 +181,41 @@ static bool is_inherited(const pil_serve *s, const place *p) {
 }
 
 /* Sockets at addresses that we are not asked to listen on are no business of ours. */
-static pillion_status drop_strangers(pil_serve *s, pillion_error *err) {
+static void drop_strangers(pil_serve *s) {
     size_t kept = 0;
     for (size_t i = 0; i < s->inherited.n_listeners; i++) {
         bool wanted = false;
-        for (size_t k = 0; k < count_places(s->values) && !wanted; k++) {
-            place p;
-            pillion_status st = place_at(&p, s->values, k, err);
-            if (st) return st;
-            wanted = is_at(s->inherited.listeners[i].fd, &p);
-        }
+        for (size_t k = 0; k < s->n_places && !wanted; k++)
+            wanted = is_at(s->inherited.listeners[i].fd, &s->places[k]);
         if (wanted) s->inherited.listeners[kept++] = s->inherited.listeners[i];
         else close(s->inherited.listeners[i].fd);
     }
     s->inherited.n_listeners = kept;
-    return PILLION_OK;
 }
 
 /* The options may name addresses that the old server does not have yet: the first one that it has finds it. */
 pillion_status pil_serve_take_over(pil_serve *s, pillion_error *err) {
     s->inherited.lock_fd = s->link = -1;
     if (!s->values->replace) return PILLION_OK;
+    pillion_status st = find_places(s, err);
+    if (st) return st;
     pillion_error why = {0};
-    pillion_status found = PILLION_E_NOT_FOUND;
     bool asked = false;
-    for (size_t i = 0; found == PILLION_E_NOT_FOUND && i < count_places(s->values); i++) {
-        place p;
-        pillion_status st = place_at(&p, s->values, i, err);
-        if (st) return st;
-        if (!p.path && p.port == 0) continue;
-        const pil_handover_name name = {p.path ? p.path : p.host, p.port};
+    st = PILLION_E_NOT_FOUND;
+    for (size_t i = 0; st == PILLION_E_NOT_FOUND && i < s->n_places; i++) {
+        const place *p = &s->places[i];
+        if (!p->path && p->port == 0) continue;
+        const pil_handover_name name = {p->path ? p->path : p->address, p->port};
         why = (pillion_error){0};
-        found = pil_handover_take(&s->inherited, &s->link, &name, &why);
+        st = pil_handover_take(&s->inherited, &s->link, &name, &why);
         asked = true;
     }
     if (!asked)
         return pil_err_set(err, PILLION_E_ARG, "--replace needs the port of the server whose place is to be taken");
-    if (found == PILLION_E_NOT_FOUND) return PILLION_OK; /* the first start of many */
-    if (found) return pil_err_set(err, found, "--replace: %s", why.text);
-    return drop_strangers(s, err);
+    if (st == PILLION_E_NOT_FOUND) return PILLION_OK; /* the first start of many */
+    if (st) return pil_err_set(err, st, "--replace: %s", why.text);
+    drop_strangers(s);
+    return PILLION_OK;
 }
 
 /* ── For those who wait for us ──────────────────────────────────────────────────────────────────────────────── */
@@ -400,11 +409,9 @@ pillion_status pil_serve_listen(pil_serve *s, pillion_error *err) {
     bool passed = false;
     pillion_status st = s->link < 0 ? open_handshake(s, err) : PILLION_OK;
     if (!st) st = adopt_passed(s, &passed, err);
-    for (size_t i = 0; !st && !passed && i < count_places(s->values); i++) {
-        place p;
-        st = place_at(&p, s->values, i, err);
-        if (!st && !is_inherited(s, &p)) st = open_place(s, &p, err);
-    }
+    if (!st && !passed) st = find_places(s, err);
+    for (size_t i = 0; !st && !passed && i < s->n_places; i++)
+        if (!is_inherited(s, &s->places[i])) st = open_place(s, &s->places[i], err);
     if (st || s->link >= 0) return st; /* with a predecessor the rest waits until we are ready */
     st = write_handshake(s, err);
     if (!st) announce(s);
@@ -444,6 +451,8 @@ void pil_serve_leave(pil_serve *s) {
     pil_handover_withdraw(s->offer);
     s->offer = NULL;
     pil_inheritance_close(&s->inherited);
+    free(s->places);
+    s->places = NULL;
     if (not_ours) pil_handshake_leave(&s->handshake);
     else pil_handshake_close(&s->handshake);
 }

@@ -445,6 +445,13 @@ static pillion_status resolve(pil_loop *l, const char *host, unsigned port, stru
     return PILLION_OK;
 }
 
+pillion_status pil_listener_resolve(pil_loop *l, const char *host, char *out, size_t out_bytes, pillion_error *err) {
+    struct sockaddr_storage address = {0};
+    pillion_status st = resolve(l, host, 0, &address, err);
+    if (!st) name_of(&address, out, out_bytes);
+    return st;
+}
+
 /* Whether nobody answers on a Unix socket whose file is there: its server is dead. */
 static bool is_dead_socket(const char *path) {
     struct stat st;

@@ -98,6 +98,8 @@ typedef void (*pil_accept_fn)(pil_stream *s, void *ud);
  *   Errors   E_IO (with the system's words), E_ARG (no such host), E_NOMEM. */
 pillion_status pil_listener_open(pil_listener **out, pil_loop *l, const char *host, unsigned port, const char *path,
                                  pil_accept_fn fn, void *ud, bool *in_use, pillion_error *err);
+/* The address that pil_listener_open() takes for a host, in the words of pil_listener_host(). Errors: E_ARG. */
+pillion_status pil_listener_resolve(pil_loop *l, const char *host, char *out, size_t out_bytes, pillion_error *err);
 /* "127.0.0.1", port 8421; or the path and port 0. */
 const char *pil_listener_host(const pil_listener *l);
 unsigned pil_listener_port(const pil_listener *l);

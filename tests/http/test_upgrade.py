@@ -3,6 +3,7 @@ tests/faults does it more often."""
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -208,6 +209,20 @@ class Replace(Case):
             finally:
                 os.kill(pid, signal.SIGTERM)
             self.assertTrue(Server.wait(lambda: not is_alive(pid), 30 * SLOW))
+
+    def test_a_server_is_found_however_its_address_is_written(self):
+        hosts = [("127.0.0.1", "127.1", "localhost", "127.1")]
+        with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+            hosts.append(("[::1]", "[0:0:0:0:0:0:0:1]", "[::1]"))
+        for first, *others in hosts:
+            with contextlib.ExitStack() as stack:
+                old = stack.enter_context(Server(listen=("--listen", f"{first}:0"), ready=False))
+                port = re.search(r" on http://.*:(\d+)\n", old.stderr())[1]
+                for host in others:
+                    new = stack.enter_context(Server("--replace", listen=("--listen", f"{host}:{port}"), ready=False))
+                    self.assertIsNone(new.process.poll(), new.stderr())
+                    self.ends(old)
+                    old = new
 
     def test_a_kept_connection_gets_one_more_answer(self):
         with Server() as old, old.connect() as c:
