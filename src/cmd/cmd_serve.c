@@ -320,7 +320,7 @@ const pil_command pil_cmd_serve = {
         "SIGTERM, SIGINT and GET /shutdown end it when the requests in progress are answered; a second signal ends it "
         "at once. SIGHUP reads the --config file and the --token-file again: log-level, drain, allow-host, "
         "allow-origin, files-root and the token change at once, other options at the next start; a file with an error "
-        "changes nothing. Without --config SIGHUP ends the server.\n\n"
+        "changes nothing. The --handshake file tells a new token. Without --config SIGHUP ends the server.\n\n"
         "An upgrade loses no request: start the new program with --replace, or send SIGUSR2 after exchanging the "
         "program's file. The new server takes over the listening sockets when it is ready; if it fails before, the old "
         "one goes on.\n\n"

@@ -74,6 +74,8 @@ pillion_status pil_serve_take_over(pil_serve *s, pillion_error *err);
 /* Opens every address, or takes the service manager's sockets. Inherited ones stay with the old server until
  * pil_serve_ready(). Sets s->status when an address is in use. */
 pillion_status pil_serve_listen(pil_serve *s, pillion_error *err);
+/* Writes the handshake file anew, unless it is another server's or none is wanted. What fails is logged. */
+void pil_serve_tell(pil_serve *s);
 /* The first worker is ready: takes the old server's place, and tells the service manager. */
 pillion_status pil_serve_ready(pil_serve *s, pillion_error *err);
 /* SIGUSR2: starts the program file that is there now with --replace. */

@@ -260,6 +260,12 @@ static pillion_status write_handshake(pil_serve *s, pillion_error *err) {
     return st;
 }
 
+void pil_serve_tell(pil_serve *s) {
+    pillion_error err = {0};
+    bool ours = s->link < 0 && !s->handed_over;
+    if (ours && write_handshake(s, &err)) pil_log(PIL_LOG_ERROR, "no handshake", "reason=\"%s\"", err.text);
+}
+
 /* ── Handing over ───────────────────────────────────────────────────────────────────────────────────────────── */
 
 static bool give(pil_inheritance *out, void *ud) {
@@ -285,9 +291,7 @@ static void given(void *ud) {
 
 /* In its last moments it may have written the handshake file. */
 static void failed(void *ud) {
-    pil_serve *s = ud;
-    pillion_error err = {0};
-    if (write_handshake(s, &err)) pil_log(PIL_LOG_ERROR, "no handshake", "reason=\"%s\"", err.text);
+    pil_serve_tell(ud);
     pil_log(PIL_LOG_ERROR, "the successor ended before it was ready", "serving=on");
 }
 

@@ -388,6 +388,24 @@ class Config(Case):
             self.assertEqual(s.call("GET", "/info", headers=auth).status, 401)
             self.assertEqual(s.stop()[0], 0)
 
+    def test_who_follows_the_handshake_file_learns_of_a_new_token(self):
+        token, file = self.dir / "token", self.dir / "h.json"
+        token.write_text("first-token")
+        config = self.write(f"token-file = {token}\nhandshake = {file}\nlog-level = info\n")
+        with Server("--config", config, listen=("--port", "0")) as s:
+            before = json.loads(file.read_text())
+            self.assertEqual(before["token"], "first-token")
+            token.write_text("second-token")
+            s.process.send_signal(signal.SIGHUP)
+            self.until(lambda: "options read again" in s.stderr())
+            after = json.loads(file.read_text())
+            self.assertEqual(after, {**before, "token": "second-token"})
+            self.assertEqual(stat.S_IMODE(file.stat().st_mode), 0o600)
+            auth = {"Authorization": f"Bearer {after['token']}"}
+            self.assertEqual(s.call("GET", "/info", headers=auth).status, 200)
+            self.assertEqual(s.stop()[0], 0)
+        self.assertFalse(file.exists())
+
     def test_without_a_file_the_terminal_ends_the_server_unless_it_was_told_not_to(self):
         with Server() as s:
             self.assertEqual(s.stop(signal.SIGHUP)[0], 0)
