@@ -286,15 +286,15 @@ def o8_retry_storm(run):
 @row("FAIR", "N", "one line within three times its idle time (p99) while a bulk client saturates the server")
 def fair_share(run):
     n = run.count(100, 500)
-    bulk = run.book(256, "real", (128, 128))
+    book = run.book(256, "real", (128, 128))
     with run.serve(model="real") as s:
         s.wait_workers()
         Idle(s, 50)
         idle = Idle(s, n).seconds
-        ledger = run.ledger(s, bulk, clients=4, items=64).start()
-        s.wait(lambda: ledger.sent() > 64 * 8, 120 * SLOW, 0.05)
+        bulk = run.bulk(s, book, clients=4, items=64, retry=REFUSED)
+        s.wait(lambda: bulk.sent() > 64 * 8, 120 * SLOW, 0.05)
         busy = Idle(s, n).seconds
-        result = ledger.stop()
+        result = bulk.end()
         run.book_of(result, "bulk_")
         run.figure("bulk_texts_per_s", result.exact / result.seconds)
     for q in (0.5, 0.99):
