@@ -240,9 +240,9 @@ static pillion_status watch_others(pil_serve *s, pillion_error *err) {
 static pillion_status start(pil_serve *s, pillion_error *err) {
     raise_descriptors(s);
     pil_return_large_blocks();
-    pillion_status st = pil_serve_take_over(s, err);
+    pillion_status st = pil_loop_create(&s->loop, err);
+    if (!st) st = pil_serve_take_over(s, err);
     if (!st) st = find_token(s, err);
-    if (!st) st = pil_loop_create(&s->loop, err);
     const pil_server_options so = pil_serve_server_options(s);
     if (!st) st = pil_server_create(&s->server, s->loop, &so, err);
     if (!st) st = watch_signals(s, err);
@@ -312,7 +312,7 @@ const pil_command pil_cmd_serve = {
         "SIGTERM, SIGINT and GET /shutdown end it when the requests in progress are answered; a second signal ends it "
         "at once. SIGHUP reads the --config file and the --token-file again: log-level, drain, allow-host, "
         "allow-origin, files-root and the token change at once, other options at the next start; a file with an error "
-        "changes nothing. Without --config SIGHUP ends the server.\n\n"
+        "changes nothing. The --handshake file tells a new token. Without --config SIGHUP ends the server.\n\n"
         "An upgrade loses no request: start the new program with --replace, or send SIGUSR2 after exchanging the "
         "program's file. The new server takes over the listening sockets when it is ready; if it fails before, the old "
         "one goes on.\n\n"

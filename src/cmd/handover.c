@@ -27,29 +27,38 @@
 #define OVER 'O'
 #define DESCRIPTORS_MAX (PIL_HANDOVER_LISTENERS_MAX + 1)
 
-static const char magic[8] = "pilHO-1";
+static const char magic[8] = "pilHO-2";
 
 typedef struct message {
     char magic[sizeof magic];
-    uint32_t n_listeners, has_lock, owns_paths;
+    uint32_t n_listeners, has_lock;
+    uint8_t owns_path[PIL_HANDOVER_LISTENERS_MAX];
     int32_t pid;
     pil_token token;
 } message;
 
+/* One private socket. */
+typedef struct door {
+    pil_handover *owner;
+    int fd; /* -1: none */
+    pil_watch *watch;
+} door;
+
 struct pil_handover {
     pil_loop *loop;
     pil_handover_fns fns;
-    int fd, peer; /* -1: none */
-    pil_watch *watch, *peer_watch;
+    door doors[PIL_HANDOVER_LISTENERS_MAX];
+    size_t n_doors;
+    int peer; /* -1: none */
+    pil_watch *peer_watch;
 };
 
 /* ── The private socket ─────────────────────────────────────────────────────────────────────────────────────── */
 
 /* The name holds a digest, since a path may be longer than a name. */
-static socklen_t address_of(struct sockaddr_un *a, const char *host, unsigned port) {
+static socklen_t address_of(struct sockaddr_un *a, const pil_handover_name *name) {
     char where[PATH_MAX + 16];
-    if (strcmp(host, "localhost") == 0) host = "127.0.0.1";
-    int n = snprintf(where, sizeof where, "%s:%u", host, port);
+    int n = snprintf(where, sizeof where, "%s:%u", name->host, name->port);
     char digest[PIL_SHA256_HEX];
     pil_sha256_of(where, n > 0 ? (size_t)n : 0, digest);
     *a = (struct sockaddr_un){.sun_family = AF_UNIX};
@@ -74,10 +83,13 @@ static void drop_peer(pil_handover *h) {
 
 /* Nobody can connect any more. */
 static void withdraw(pil_handover *h) {
-    pil_watch_destroy(h->watch);
-    if (h->fd >= 0) close(h->fd);
-    h->watch = NULL;
-    h->fd = -1;
+    for (size_t i = 0; i < h->n_doors; i++) {
+        door *d = &h->doors[i];
+        pil_watch_destroy(d->watch);
+        if (d->fd >= 0) close(d->fd);
+        d->watch = NULL;
+        d->fd = -1;
+    }
 }
 
 static void on_peer(void *ud) {
@@ -99,13 +111,15 @@ static void on_peer(void *ud) {
 }
 
 static bool send_inheritance(int fd, const pil_inheritance *in) {
-    message m = {.n_listeners = (uint32_t)in->n_listeners, .has_lock = in->lock_fd >= 0,
-                 .owns_paths = in->owns_paths, .pid = (int32_t)getpid()};
+    message m = {.n_listeners = (uint32_t)in->n_listeners, .has_lock = in->lock_fd >= 0, .pid = (int32_t)getpid()};
     memcpy(m.magic, magic, sizeof magic);
     m.token = in->token;
     int fds[DESCRIPTORS_MAX];
-    size_t n = in->n_listeners;
-    memcpy(fds, in->listeners, n * sizeof *fds);
+    size_t n = 0;
+    for (; n < in->n_listeners; n++) {
+        fds[n] = in->listeners[n].fd;
+        m.owns_path[n] = in->listeners[n].owns_path;
+    }
     if (in->lock_fd >= 0) fds[n++] = in->lock_fd;
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {0};
     struct iovec bytes = {&m, sizeof m};
@@ -120,11 +134,12 @@ static bool send_inheritance(int fd, const pil_inheritance *in) {
     return sendmsg(fd, &h, MSG_NOSIGNAL) == (ssize_t)sizeof m;
 }
 
-static void on_offer(void *ud) {
-    pil_handover *h = ud;
+static void on_knock(void *ud) {
+    const door *d = ud;
+    pil_handover *h = d->owner;
     if (h->peer >= 0) on_peer(h); /* it may be gone: then it must not stand in the way of the next one */
-    if (h->fd < 0) return;
-    int fd = accept4(h->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (d->fd < 0) return;
+    int fd = accept4(d->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) return;
     pil_inheritance in = {.lock_fd = -1};
     bool ours = h->peer < 0 && is_same_user(fd) && h->fns.give(&in, h->fns.ud) && send_inheritance(fd, &in);
@@ -133,19 +148,26 @@ static void on_offer(void *ud) {
     else close(fd);
 }
 
-pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const char *host, unsigned port,
+static pillion_status open_door(pil_handover *h, const pil_handover_name *name, pillion_error *err) {
+    struct sockaddr_un a;
+    socklen_t n = address_of(&a, name);
+    door *d = &h->doors[h->n_doors++];
+    *d = (door){.owner = h, .fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (d->fd < 0 || bind(d->fd, (struct sockaddr *)&a, n) != 0 || listen(d->fd, 4) != 0)
+        return pil_err_set(err, PILLION_E_IO, "no successor can ask for %.150s:%u: %s", name->host, name->port,
+                           strerror(errno));
+    return pil_watch_create(&d->watch, h->loop, d->fd, on_knock, d, err);
+}
+
+pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const pil_handover_name *names, size_t n_names,
                                   const pil_handover_fns *fns, pillion_error *err) {
     *out = NULL;
+    assert(n_names <= PIL_HANDOVER_LISTENERS_MAX);
     pil_handover *h = calloc(1, sizeof *h);
     if (!h) return pil_err_no_memory(err);
-    struct sockaddr_un a;
-    socklen_t n = address_of(&a, host, port);
     *h = (pil_handover){.loop = l, .fns = *fns, .peer = -1};
-    h->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     pillion_status st = PILLION_OK;
-    if (h->fd < 0 || bind(h->fd, (struct sockaddr *)&a, n) != 0 || listen(h->fd, 4) != 0)
-        st = pil_err_set(err, PILLION_E_IO, "no successor can take over: %s", strerror(errno));
-    if (!st) st = pil_watch_create(&h->watch, l, h->fd, on_offer, h, err);
+    for (size_t i = 0; !st && i < n_names; i++) st = open_door(h, &names[i], err);
     if (st) {
         pil_handover_withdraw(h);
         return st;
@@ -175,7 +197,10 @@ static void take_descriptors(pil_inheritance *out, const message *m, struct msgh
     for (size_t i = 0; i < n && !counted; i++) close(fds[i]);
     if (!counted) return;
     out->n_listeners = m->n_listeners;
-    memcpy(out->listeners, fds, m->n_listeners * sizeof *fds);
+    for (size_t i = 0; i < m->n_listeners; i++) {
+        out->listeners[i].fd = fds[i];
+        out->listeners[i].owns_path = m->owns_path[i] != 0;
+    }
     if (m->has_lock) out->lock_fd = fds[n - 1];
 }
 
@@ -193,18 +218,16 @@ static bool receive(int fd, pil_inheritance *out) {
     take_descriptors(out, &m, &h);
     m.token.text[PIL_TOKEN_MAX] = '\0';
     if (whole) out->token = m.token;
-    out->owns_paths = m.owns_paths != 0;
     out->pid = m.pid;
     explicit_bzero(&m, sizeof m);
     return out->n_listeners > 0;
 }
 
-pillion_status pil_handover_take(pil_inheritance *out, int *link, const char *host, unsigned port,
-                                 pillion_error *err) {
+pillion_status pil_handover_take(pil_inheritance *out, int *link, const pil_handover_name *name, pillion_error *err) {
     *out = (pil_inheritance){.lock_fd = -1};
     *link = -1;
     struct sockaddr_un a;
-    socklen_t n = address_of(&a, host, port);
+    socklen_t n = address_of(&a, name);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return pil_err_set(err, PILLION_E_IO, "cannot make a socket: %s", strerror(errno));
     struct timeval wait = {.tv_sec = WAIT_S};
@@ -212,7 +235,7 @@ pillion_status pil_handover_take(pil_inheritance *out, int *link, const char *ho
     pillion_status st = PILLION_OK;
     if (connect(fd, (struct sockaddr *)&a, n) != 0)
         st = errno == ECONNREFUSED
-                 ? pil_err_set(err, PILLION_E_NOT_FOUND, "no pillion of this user to replace on %.200s", host)
+                 ? pil_err_set(err, PILLION_E_NOT_FOUND, "no pillion of this user to replace on %.200s", name->host)
                  : pil_err_set(err, PILLION_E_IO, "the running pillion cannot be asked: %s", strerror(errno));
     else if (!is_same_user(fd))
         st = pil_err_set(err, PILLION_E_IO, "the running pillion belongs to another user");
@@ -234,16 +257,15 @@ void pil_handover_confirm(int link) {
 
 #include "base/err.h"
 
-pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const char *host, unsigned port,
+pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const pil_handover_name *names, size_t n_names,
                                   const pil_handover_fns *fns, pillion_error *err) {
-    (void)l, (void)host, (void)port, (void)fns;
+    (void)l, (void)names, (void)n_names, (void)fns;
     *out = NULL;
     return pil_err_set(err, PILLION_E_UNSUPPORTED, "servers can be replaced on Linux only");
 }
 void pil_handover_withdraw(pil_handover *h) { (void)h; }
-pillion_status pil_handover_take(pil_inheritance *out, int *link, const char *host, unsigned port,
-                                 pillion_error *err) {
-    (void)host, (void)port;
+pillion_status pil_handover_take(pil_inheritance *out, int *link, const pil_handover_name *name, pillion_error *err) {
+    (void)name;
     *out = (pil_inheritance){.lock_fd = -1};
     *link = -1;
     return pil_err_set(err, PILLION_E_UNSUPPORTED, "servers can be replaced on Linux only");
@@ -254,7 +276,7 @@ void pil_handover_confirm(int link) { (void)link; }
 
 void pil_inheritance_close(pil_inheritance *in) {
     for (size_t i = 0; i < in->n_listeners; i++)
-        if (in->listeners[i] >= 0) close(in->listeners[i]);
+        if (in->listeners[i].fd >= 0) close(in->listeners[i].fd);
     if (in->lock_fd >= 0) close(in->lock_fd);
     in->n_listeners = 0;
     in->lock_fd = -1;

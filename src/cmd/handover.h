@@ -8,8 +8,9 @@
  *   its offer                      ----"O"--->   makes an offer of its own
  *   drains, ends
  *
- * A new server that ends before it says "R" leaves everything as it was. The private socket has a name made of the
- * first address that is listened on; only a process of the same user is spoken to, on both sides. */
+ * A new server that ends before it says "R" leaves everything as it was. There is a private socket for every address
+ * that is listened on, with a name made of it, so that a successor finds the server by any address that both have;
+ * only a process of the same user is spoken to, on both sides. */
 #ifndef PIL_CMD_HANDOVER_H
 #define PIL_CMD_HANDOVER_H
 
@@ -23,9 +24,11 @@
 
 /* What is handed over. */
 typedef struct pil_inheritance {
-    int listeners[PIL_HANDOVER_LISTENERS_MAX];
+    struct {
+        int fd;
+        bool owns_path; /* the file of a Unix socket is to be removed at the end; a service manager's is not */
+    } listeners[PIL_HANDOVER_LISTENERS_MAX];
     size_t n_listeners;
-    bool owns_paths; /* files of Unix sockets are to be removed at the end */
     int lock_fd;     /* of the handshake file; -1: none */
     int pid;         /* of the old server */
     pil_token token; /* one that the old server has made; "": none */
@@ -45,9 +48,15 @@ typedef struct pil_handover_fns {
     void *ud;
 } pil_handover_fns;
 
-/* Offers the sockets. host and port: the first address, or the path of a Unix socket and 0.
- *   Errors  E_UNSUPPORTED (not Linux), E_IO (the name is taken), E_NOMEM: the server can do without. */
-pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const char *host, unsigned port,
+/* An address by which a server is found, as pil_listener_host() and pil_listener_port() tell it. */
+typedef struct pil_handover_name {
+    const char *host; /* borrowed for the call */
+    unsigned port;
+} pil_handover_name;
+
+/* Offers the sockets under each of n_names <= PIL_HANDOVER_LISTENERS_MAX addresses.
+ *   Errors  E_UNSUPPORTED (not Linux), E_IO (a name is taken), E_NOMEM: the server can do without. */
+pillion_status pil_handover_offer(pil_handover **out, pil_loop *l, const pil_handover_name *names, size_t n_names,
                                   const pil_handover_fns *fns, pillion_error *err);
 void pil_handover_withdraw(pil_handover *h); /* accepts NULL */
 
@@ -58,7 +67,7 @@ void pil_handover_withdraw(pil_handover *h); /* accepts NULL */
  *   link    given: the connection, for pil_handover_confirm; close it to leave the old server in its place.
  *   Errors  E_NOT_FOUND: no server offers this address. E_IO: another user's server, one that is ending or being
  *           replaced already, or no answer. E_UNSUPPORTED: not Linux. */
-pillion_status pil_handover_take(pil_inheritance *out, int *link, const char *host, unsigned port, pillion_error *err);
+pillion_status pil_handover_take(pil_inheritance *out, int *link, const pil_handover_name *name, pillion_error *err);
 /* Tells the old server that we serve, and waits until it has withdrawn its offer. link is taken. */
 void pil_handover_confirm(int link);
 /* Closes every descriptor that is left (not -1). */

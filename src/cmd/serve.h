@@ -29,6 +29,8 @@ typedef struct pil_serve_values {
 
 extern const pil_option pil_serve_options[];
 
+typedef struct pil_serve_place pil_serve_place; /* serve_listen.c */
+
 /* How far a server is: it may serve before its model is ready, but is not there for a service manager until then. */
 typedef struct pil_serve {
     const pil_serve_values *values; /* as it was started */
@@ -48,12 +50,13 @@ typedef struct pil_serve {
     uint32_t workers;
     int status; /* of the exit */
     /* listening */
+    pil_serve_place *places; /* [n_places] what the options say about it */
+    size_t n_places;
     pil_handshake handshake;
     pil_handover *offer;
     pil_inheritance inherited; /* sockets that we listen on once we are ready */
     int link;                  /* to the server whose place we take; -1: none */
     pil_child *successor;      /* started by SIGUSR2 */
-    bool passed;               /* the sockets are the service manager's */
     bool handed_over;          /* another server has our sockets and our handshake file */
 } pil_serve;
 
@@ -67,13 +70,15 @@ pil_server_options pil_serve_server_options(pil_serve *s);
 
 /* ── serve_listen.c ─────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* With --replace: asks the running server for its sockets and its token. Before the token is read. */
+/* With --replace: asks the running server for its sockets and its token. Before the token is read; with the loop. */
 pillion_status pil_serve_take_over(pil_serve *s, pillion_error *err);
 /* Opens every address, or takes the service manager's sockets. Inherited ones stay with the old server until
  * pil_serve_ready(). Sets s->status when an address is in use. */
 pillion_status pil_serve_listen(pil_serve *s, pillion_error *err);
 /* Whether every address that is listened on may be, with the token that the server has now. Errors: E_ARG. */
 pillion_status pil_serve_check_reach(const pil_serve *s, pillion_error *err);
+/* Writes the handshake file anew, unless it is another server's or none is wanted. What fails is logged. */
+void pil_serve_tell(pil_serve *s);
 /* The first worker is ready: takes the old server's place, and tells the service manager. */
 pillion_status pil_serve_ready(pil_serve *s, pillion_error *err);
 /* SIGUSR2: starts the program file that is there now with --replace. */

@@ -28,9 +28,10 @@
 extern char **environ;
 
 /* One address of the options: a host and a port, or the path of a Unix socket (port 0). */
-typedef struct place {
+typedef struct pil_serve_place {
     char host[256];
-    const char *path; /* NULL: host and port */
+    char address[INET6_ADDRSTRLEN]; /* host as a listener tells it: "127.0.0.1" for "localhost" */
+    const char *path;               /* NULL: host and port */
     unsigned port;
 } place;
 
@@ -57,14 +58,27 @@ static pillion_status parse_place(place *out, const char *where, pillion_error *
     return PILLION_OK;
 }
 
-static size_t count_places(const pil_serve_values *v) { return v->listen.n ? v->listen.n : 1; }
-
 static pillion_status place_at(place *out, const pil_serve_values *v, size_t i, pillion_error *err) {
     if (v->listen.n) return parse_place(out, v->listen.items[i], err);
     *out = (place){.port = (unsigned)v->port};
     int n = snprintf(out->host, sizeof out->host, "%s", v->host);
     if ((size_t)n < sizeof out->host) return PILLION_OK;
     return pil_err_set(err, PILLION_E_ARG, "--host '%.60s...': too long", v->host);
+}
+
+/* Once: a name that has several addresses may be answered with another one the next time. */
+static pillion_status find_places(pil_serve *s, pillion_error *err) {
+    if (s->places) return PILLION_OK;
+    s->n_places = s->values->listen.n ? s->values->listen.n : 1;
+    s->places = calloc(s->n_places, sizeof *s->places);
+    if (!s->places) return pil_err_no_memory(err);
+    pillion_status st = PILLION_OK;
+    for (size_t i = 0; !st && i < s->n_places; i++) {
+        place *p = &s->places[i];
+        st = place_at(p, s->values, i, err);
+        if (!st && !p->path) st = pil_listener_resolve(s->loop, p->host, p->address, sizeof p->address, err);
+    }
+    return st;
 }
 
 static bool is_here_only(const pil_listener *l) {
@@ -140,7 +154,7 @@ static pillion_status open_place(pil_serve *s, const place *p, pillion_error *er
     const pil_listener *l;
     pillion_status st = pil_server_listen(s->server, p->host, p->port, p->path, &l, &in_use, err);
     if (in_use) s->status = PIL_EXIT_IN_USE;
-    if (in_use && !p->path) say_holder(p->host, p->port, err);
+    if (in_use && !p->path) say_holder(p->address, p->port, err);
     return st ? st : check_reach(s, l, err);
 }
 
@@ -160,53 +174,56 @@ static bool is_at(int fd, const place *p) {
     if (a.ss_family == AF_UNIX)
         return p->path && strncmp(((struct sockaddr_un *)&a)->sun_path, p->path,
                                   sizeof((struct sockaddr_un *)&a)->sun_path) == 0;
-    const char *wanted = strcmp(p->host, "localhost") == 0 ? "127.0.0.1" : p->host;
     bool v4 = a.ss_family == AF_INET;
     const void *address = v4 ? (void *)&((struct sockaddr_in *)&a)->sin_addr
                              : (void *)&((struct sockaddr_in6 *)&a)->sin6_addr;
     unsigned port = ntohs(v4 ? ((struct sockaddr_in *)&a)->sin_port : ((struct sockaddr_in6 *)&a)->sin6_port);
     return !p->path && port == p->port && inet_ntop(a.ss_family, address, host, sizeof host) &&
-           strcmp(host, wanted) == 0;
+           strcmp(host, p->address) == 0;
 }
 
 static bool is_inherited(const pil_serve *s, const place *p) {
     for (size_t i = 0; i < s->inherited.n_listeners; i++)
-        if (is_at(s->inherited.listeners[i], p)) return true;
+        if (is_at(s->inherited.listeners[i].fd, p)) return true;
     return false;
 }
 
 /* Sockets at addresses that we are not asked to listen on are no business of ours. */
-static pillion_status drop_strangers(pil_serve *s, pillion_error *err) {
+static void drop_strangers(pil_serve *s) {
     size_t kept = 0;
     for (size_t i = 0; i < s->inherited.n_listeners; i++) {
         bool wanted = false;
-        for (size_t k = 0; k < count_places(s->values) && !wanted; k++) {
-            place p;
-            pillion_status st = place_at(&p, s->values, k, err);
-            if (st) return st;
-            wanted = is_at(s->inherited.listeners[i], &p);
-        }
+        for (size_t k = 0; k < s->n_places && !wanted; k++)
+            wanted = is_at(s->inherited.listeners[i].fd, &s->places[k]);
         if (wanted) s->inherited.listeners[kept++] = s->inherited.listeners[i];
-        else close(s->inherited.listeners[i]);
+        else close(s->inherited.listeners[i].fd);
     }
     s->inherited.n_listeners = kept;
-    return PILLION_OK;
 }
 
+/* The options may name addresses that the old server does not have yet: the first one that it has finds it. */
 pillion_status pil_serve_take_over(pil_serve *s, pillion_error *err) {
-    place first;
     s->inherited.lock_fd = s->link = -1;
     if (!s->values->replace) return PILLION_OK;
-    pillion_status st = place_at(&first, s->values, 0, err);
-    if (!st && !first.path && first.port == 0)
-        st = pil_err_set(err, PILLION_E_ARG, "--replace needs the port of the server whose place is to be taken");
+    pillion_status st = find_places(s, err);
     if (st) return st;
     pillion_error why = {0};
-    const char *host = first.path ? first.path : first.host;
-    st = pil_handover_take(&s->inherited, &s->link, host, first.port, &why);
+    bool asked = false;
+    st = PILLION_E_NOT_FOUND;
+    for (size_t i = 0; st == PILLION_E_NOT_FOUND && i < s->n_places; i++) {
+        const place *p = &s->places[i];
+        if (!p->path && p->port == 0) continue;
+        const pil_handover_name name = {p->path ? p->path : p->address, p->port};
+        why = (pillion_error){0};
+        st = pil_handover_take(&s->inherited, &s->link, &name, &why);
+        asked = true;
+    }
+    if (!asked)
+        return pil_err_set(err, PILLION_E_ARG, "--replace needs the port of the server whose place is to be taken");
     if (st == PILLION_E_NOT_FOUND) return PILLION_OK; /* the first start of many */
     if (st) return pil_err_set(err, st, "--replace: %s", why.text);
-    return drop_strangers(s, err);
+    drop_strangers(s);
+    return PILLION_OK;
 }
 
 /* ── For those who wait for us ──────────────────────────────────────────────────────────────────────────────── */
@@ -264,15 +281,23 @@ static pillion_status write_handshake(pil_serve *s, pillion_error *err) {
     return st;
 }
 
+void pil_serve_tell(pil_serve *s) {
+    pillion_error err = {0};
+    bool ours = s->link < 0 && !s->handed_over;
+    if (ours && write_handshake(s, &err)) pil_log(PIL_LOG_ERROR, "no handshake", "reason=\"%s\"", err.text);
+}
+
 /* ── Handing over ───────────────────────────────────────────────────────────────────────────────────────────── */
 
 static bool give(pil_inheritance *out, void *ud) {
     const pil_serve *s = ud;
     if (s->stopping) return false;
     const pil_listener *l;
-    for (size_t i = 0; i < PIL_HANDOVER_LISTENERS_MAX && (l = pil_server_listener(s->server, i)); i++)
-        out->listeners[out->n_listeners++] = pil_listener_fd(l);
-    out->owns_paths = !s->passed;
+    for (size_t i = 0; i < PIL_HANDOVER_LISTENERS_MAX && (l = pil_server_listener(s->server, i)); i++) {
+        out->listeners[i].fd = pil_listener_fd(l);
+        out->listeners[i].owns_path = pil_listener_owns_path(l);
+        out->n_listeners++;
+    }
     out->lock_fd = s->handshake.lock_fd;
     if (s->values->generate_token) out->token = s->token;
     pil_log(PIL_LOG_INFO, "a successor starts", "listeners=%zu", out->n_listeners);
@@ -287,18 +312,22 @@ static void given(void *ud) {
 
 /* In its last moments it may have written the handshake file. */
 static void failed(void *ud) {
-    pil_serve *s = ud;
-    pillion_error err = {0};
-    if (write_handshake(s, &err)) pil_log(PIL_LOG_ERROR, "no handshake", "reason=\"%s\"", err.text);
+    pil_serve_tell(ud);
     pil_log(PIL_LOG_ERROR, "the successor ended before it was ready", "serving=on");
 }
 
 /* Without it the server works as well, but for --replace. */
 static void offer(pil_serve *s) {
-    const pil_listener *l = pil_server_listener(s->server, 0);
+    pil_handover_name names[PIL_HANDOVER_LISTENERS_MAX];
+    const pil_listener *l;
+    size_t n = 0;
+    for (size_t i = 0; n < PIL_HANDOVER_LISTENERS_MAX && (l = pil_server_listener(s->server, i)); i++)
+        if (pil_listener_host(l)[0]) /* an abstract Unix socket has none */
+            names[n++] = (pil_handover_name){pil_listener_host(l), pil_listener_port(l)};
+    if (n == 0) return;
     const pil_handover_fns fns = {.give = give, .given = given, .failed = failed, .ud = s};
     pillion_error err = {0};
-    if (pil_handover_offer(&s->offer, s->loop, pil_listener_host(l), pil_listener_port(l), &fns, &err))
+    if (pil_handover_offer(&s->offer, s->loop, names, n, &fns, &err))
         pil_log(PIL_LOG_WARN, "no successor can take over", "reason=\"%s\"", err.text);
 }
 
@@ -372,10 +401,10 @@ void pil_serve_upgrade(pil_serve *s) {
 
 /* ── The whole ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static pillion_status adopt_passed(pil_serve *s, pillion_error *err) {
+static pillion_status adopt_passed(pil_serve *s, bool *any, pillion_error *err) {
     int fds[PIL_HANDOVER_LISTENERS_MAX];
     size_t n = pil_notify_sockets(fds, PIL_HANDOVER_LISTENERS_MAX);
-    s->passed = n > 0;
+    *any = n > 0;
     pillion_status st = PILLION_OK;
     for (size_t i = 0; i < n; i++) {
         if (st) close(fds[i]);
@@ -402,13 +431,12 @@ static void announce(pil_serve *s) {
 }
 
 pillion_status pil_serve_listen(pil_serve *s, pillion_error *err) {
+    bool passed = false;
     pillion_status st = s->link < 0 ? open_handshake(s, err) : PILLION_OK;
-    if (!st) st = adopt_passed(s, err);
-    for (size_t i = 0; !st && !s->passed && i < count_places(s->values); i++) {
-        place p;
-        st = place_at(&p, s->values, i, err);
-        if (!st && !is_inherited(s, &p)) st = open_place(s, &p, err);
-    }
+    if (!st) st = adopt_passed(s, &passed, err);
+    if (!st && !passed) st = find_places(s, err);
+    for (size_t i = 0; !st && !passed && i < s->n_places; i++)
+        if (!is_inherited(s, &s->places[i])) st = open_place(s, &s->places[i], err);
     if (st || s->link >= 0) return st; /* with a predecessor the rest waits until we are ready */
     st = write_handshake(s, err);
     if (!st) announce(s);
@@ -420,8 +448,8 @@ static pillion_status replace_old(pil_serve *s, pillion_error *err) {
     pillion_status st = PILLION_OK;
     s->handed_over = true;
     for (size_t i = 0; !st && i < s->inherited.n_listeners; i++) {
-        st = adopt(s, s->inherited.listeners[i], s->inherited.owns_paths, err);
-        s->inherited.listeners[i] = -1;
+        st = adopt(s, s->inherited.listeners[i].fd, s->inherited.listeners[i].owns_path, err);
+        s->inherited.listeners[i].fd = -1;
     }
     if (!st) st = open_handshake(s, err);
     if (!st) st = write_handshake(s, err);
@@ -448,6 +476,8 @@ void pil_serve_leave(pil_serve *s) {
     pil_handover_withdraw(s->offer);
     s->offer = NULL;
     pil_inheritance_close(&s->inherited);
+    free(s->places);
+    s->places = NULL;
     if (not_ours) pil_handshake_leave(&s->handshake);
     else pil_handshake_close(&s->handshake);
 }

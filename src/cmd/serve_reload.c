@@ -66,6 +66,7 @@ void pil_serve_reload(pil_serve *s) {
         pil_options_deinit(&s->reloaded);
         s->reloaded = options;
         pil_log_init((pil_log_level)s->live->log_level, "server");
+        pil_serve_tell(s); /* the token may be another one */
         name_unchanged(s, s->live);
         pil_log(PIL_LOG_INFO, "options read again", "file=\"%s\"", s->values->config);
     }

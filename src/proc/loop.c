@@ -450,6 +450,13 @@ static pillion_status resolve(pil_loop *l, const char *host, unsigned port, stru
     return PILLION_OK;
 }
 
+pillion_status pil_listener_resolve(pil_loop *l, const char *host, char *out, size_t out_bytes, pillion_error *err) {
+    struct sockaddr_storage address = {0};
+    pillion_status st = resolve(l, host, 0, &address, err);
+    if (!st) name_of(&address, out, out_bytes);
+    return st;
+}
+
 /* Whether nobody answers on a Unix socket whose file is there: its server is dead. */
 static bool is_dead_socket(const char *path) {
     struct stat st;
@@ -567,6 +574,7 @@ pillion_status pil_listener_adopt(pil_listener **out, pil_loop *loop, int fd, bo
 const char *pil_listener_host(const pil_listener *l) { return l->host; }
 unsigned pil_listener_port(const pil_listener *l) { return l->port; }
 bool pil_listener_is_unix(const pil_listener *l) { return l->is_unix; }
+bool pil_listener_owns_path(const pil_listener *l) { return l->owns_path; }
 
 int pil_listener_fd(const pil_listener *l) {
     uv_os_fd_t fd;

@@ -101,6 +101,8 @@ typedef void (*pil_accept_fn)(pil_stream *s, void *ud);
  *   Errors   E_IO (with the system's words), E_ARG (no such host), E_NOMEM. */
 pillion_status pil_listener_open(pil_listener **out, pil_loop *l, const char *host, unsigned port, const char *path,
                                  pil_accept_fn fn, void *ud, bool *in_use, pillion_error *err);
+/* The address that pil_listener_open() takes for a host, in the words of pil_listener_host(). Errors: E_ARG. */
+pillion_status pil_listener_resolve(pil_loop *l, const char *host, char *out, size_t out_bytes, pillion_error *err);
 /* "127.0.0.1", port 8421; or the path and port 0. */
 const char *pil_listener_host(const pil_listener *l);
 unsigned pil_listener_port(const pil_listener *l);
@@ -112,7 +114,8 @@ bool pil_listener_is_unix(const pil_listener *l);
 pillion_status pil_listener_adopt(pil_listener **out, pil_loop *l, int fd, bool owns_path, pil_accept_fn fn, void *ud,
                                   pillion_error *err);
 int pil_listener_fd(const pil_listener *l); /* borrowed: to be handed to a successor */
-void pil_listener_close(pil_listener *l);   /* accepts NULL; a Unix socket's file is removed */
+bool pil_listener_owns_path(const pil_listener *l);
+void pil_listener_close(pil_listener *l);   /* accepts NULL; the file of a Unix socket that owns it is removed */
 /* Closes it here, while somebody else goes on with the same socket: the file of a Unix socket stays. */
 void pil_listener_leave(pil_listener *l);
 

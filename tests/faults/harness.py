@@ -10,6 +10,7 @@ server did what it must not; returns when all is well; raises Skip with a reason
 it measures goes to run.figure(). Only Python's standard library is used."""
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -30,6 +31,7 @@ from raw import BIN, MODELS, SLOW, Server, environment  # noqa: E402
 
 ROWS = {}  # id: Row
 TIERS = {"commit": "C", "night": "N", "release": "R"}
+FORK = multiprocessing.get_context("fork")  # a job needs nothing of what it uses to be pickled
 DEATH = re.compile(r'msg="worker (?:died|lied|killed)"[^\n]*')
 
 
@@ -165,8 +167,11 @@ class Run:
         self.scratch = Path(tempfile.mkdtemp(prefix=f"pillion-{row.name}-"))
         self.cache = self.out / "cache"
         self.names = itertools.count()
+        self.apart = []
 
     def close(self):
+        for a in self.apart:
+            a.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     # ── amounts ──
@@ -275,6 +280,67 @@ class Run:
         more.setdefault("timeout", 90 * SLOW)
         return Ledger(server.address, book, **more)
 
+    def beside(self, job):
+        """Runs job(until) in a process of its own; end() sets `until` and gives the result."""
+        self.apart.append(Apart(job))
+        return self.apart[-1]
+
+    def bulk(self, server, book, **more):
+        """A ledger that has started, as a load beside which something is measured."""
+        self.apart.append(Bulk(self.ledger(server, book, **more)))
+        return self.apart[-1]
+
+
+class Apart:
+    """A job in a process of its own: threads of one Python process take each other's time, so that what is measured
+    in one would be the work of the others."""
+
+    def __init__(self, job, nice=0):
+        self.until = FORK.Event()
+        self.here, there = FORK.Pipe()
+        self.process = FORK.Process(target=self._run, args=(job, nice, there), daemon=True)
+        self.process.start()
+        there.close()
+
+    def _run(self, job, nice, there):
+        os.nice(nice)
+        try:
+            there.send((job(self.until), None))
+        except Exception as e:  # raised again where it is asked for
+            there.send((None, e))
+
+    def end(self):
+        """What the job gave, or its exception."""
+        self.until.set()
+        result, error = self.here.recv()
+        self.process.join()
+        if error:
+            raise error
+        return result
+
+    def kill(self):
+        self.process.kill()
+        self.process.join()
+
+
+class Bulk(Apart):
+    """A ledger of which nothing but the load is felt: its bodies are made before the first is sent, and it has the
+    lowest priority, below the workers that it keeps busy."""
+
+    def __init__(self, ledger):
+        self.ledger = ledger.prepare()
+        self.numbers = FORK.Value("q", 0)
+        super().__init__(self._load, nice=19)
+
+    def _load(self, until):
+        self.ledger.start()
+        while not until.wait(0.02):
+            self.numbers.value = self.ledger.sent()
+        return self.ledger.stop()
+
+    def sent(self):
+        return self.numbers.value
+
 
 class Asker:
     """One connection that is asked for vectors and gives them as the bytes that came."""
@@ -322,15 +388,16 @@ def side_by_side(jobs):
 
 
 class Idle:
-    """Latency of one-text requests on a quiet server, to hold others against."""
+    """Latency of one-text requests on a quiet server, to hold others against: n of them, or as many as there are
+    before `until` is set."""
 
-    def __init__(self, server, n=100, text="how do I return a library book"):
+    def __init__(self, server, n=100, until=None, text="how do I return a library book"):
         self.seconds = []
         with server.connect() as c:
-            for i in range(n):
+            while not until.is_set() if until else len(self.seconds) < n:
+                body = json.dumps({"texts": [f"{text} {len(self.seconds)}"]})
                 began = time.monotonic()
-                c.request("POST", "/embed", json.dumps({"texts": [f"{text} {i}"]}),
-                          {"Content-Type": "application/json"})
+                c.request("POST", "/embed", body, {"Content-Type": "application/json"})
                 assert c.answer().status == 200
                 self.seconds.append(time.monotonic() - began)
 

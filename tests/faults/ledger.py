@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 from array import array
+from collections import namedtuple
 
 JSON_VECTOR = re.compile(rb"\[([^\[\]]*)\]|null")
 WORDS = """time person year way day thing man world life hand part child eye woman place work week case point company
@@ -89,6 +90,10 @@ class Book:
             return None
 
 
+# texts: how many; sent: when the whole request was out, on the monotonic clock, None when it never was.
+Failure = namedtuple("Failure", "texts why sent")
+
+
 class Result:
     def __init__(self):
         self.sent = self.exact = self.typed = self.duplicates = self.refused = self.requests = 0
@@ -100,8 +105,8 @@ class Result:
 
     def problems(self):
         """What nobody expected, one line each."""
-        lost = self.sent - self.exact - self.typed - len(self.wrong) - sum(n for n, _ in self.failed)
-        return ([f"wrong: {w}" for w in self.wrong] + [f"failed: {n} texts: {w}" for n, w in self.failed]
+        lost = self.sent - self.exact - self.typed - len(self.wrong) - sum(f.texts for f in self.failed)
+        return ([f"wrong: {w}" for w in self.wrong] + [f"failed: {f.texts} texts: {f.why}" for f in self.failed]
                 + [f"{self.duplicates} answers to nothing"] * bool(self.duplicates)
                 + [f"{lost} texts without an entry"] * bool(lost))
 
@@ -113,7 +118,7 @@ class Result:
 
     def summary(self):
         return {"texts": self.sent, "exact": self.exact, "typed": self.typed, "wrong": len(self.wrong),
-                "failed": sum(n for n, _ in self.failed), "duplicates": self.duplicates, "refused": self.refused,
+                "failed": sum(f.texts for f in self.failed), "duplicates": self.duplicates, "refused": self.refused,
                 "seconds": round(self.seconds, 2), "texts_per_s": round(self.exact / max(self.seconds, 1e-9)),
                 "p50_ms": round(1000 * quantile(self.latencies, 0.5), 1),
                 "p99_ms": round(1000 * quantile(self.latencies, 0.99), 1),
@@ -130,16 +135,19 @@ class Wire:
         if not isinstance(address, str):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.bytes = b""
+        self.sent = None  # when the last request was out
 
     def post(self, body, extra=b""):
+        self.sent = None
         self.socket.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s"
                             b"Content-Length: %d\r\n\r\n%s" % (extra, len(body), body))
+        self.sent = time.monotonic()
 
     def answer(self):
         """(status, header, body); EOFError or OSError when there is none."""
         data = self.bytes
         while (end := data.find(b"\r\n\r\n")) < 0:
-            data += self._more()
+            data += self._more(len(data))
         head = data[:end].lower()
         at = head.index(b"\r\ncontent-length:") + 17
         stop = head.find(b"\r\n", at)
@@ -147,16 +155,19 @@ class Wire:
         if len(data) < want:
             parts, have = [data], len(data)
             while have < want:
-                parts.append(self._more())
+                parts.append(self._more(have))
                 have += len(parts[-1])
             data = b"".join(parts)
         self.bytes = data[want:]
         return int(head[9:12]), head, data[end + 4:want]
 
-    def _more(self):
-        data = self.socket.recv(262144)
+    def _more(self, have):
+        try:
+            data = self.socket.recv(262144)
+        except ConnectionError as e:
+            raise EOFError(f"the answer was broken off: {e}") if have else e
         if not data:
-            raise EOFError("the connection was closed")
+            raise EOFError("the answer was broken off" if have else "the connection was closed")
         return data
 
     def leftovers(self):
@@ -188,8 +199,16 @@ class Ledger:
         self.lock, self.stopped = threading.Lock(), threading.Event()
         self.result = Result()
         self.threads, self.began = [], 0.0
+        self.bodies = {}  # numbers: what is sent for them
 
     # ── control ──
+
+    def prepare(self):
+        """Makes the bodies of a whole book beforehand, so that sending costs next to nothing."""
+        for first in range(self.next, self.next + self.book.n, self.items):
+            numbers = self._numbers(first)
+            self.bodies[tuple(numbers)] = self._body(numbers)
+        return self
 
     def start(self, requests=None):
         """requests: how many in all; None: until stop()."""
@@ -227,10 +246,16 @@ class Ledger:
             if self.stopped.is_set() or (self.end is not None and self.next >= self.end):
                 return None
             self.next += self.items
-            numbers = range(self.next - self.items, self.next)
+            return self._numbers(self.next - self.items)
+
+    def _numbers(self, first):
+        numbers = range(first, first + self.items)
         if self.learning:
             return [i for i in numbers if i < self.book.n]
         return [i % self.book.n for i in numbers]
+
+    def _body(self, numbers):
+        return json.dumps({"texts": [self.book.text(i) for i in numbers]}).encode()
 
     def _client(self):
         mine = Result()
@@ -239,14 +264,14 @@ class Ledger:
             if not numbers:
                 continue
             mine.sent += len(numbers)
-            body = json.dumps({"texts": [self.book.text(i) for i in numbers]}).encode()
+            body = self.bodies.get(tuple(numbers)) or self._body(numbers)
             while True:
                 try:
                     if wire is None:
                         wire = Wire(self.address, self.timeout)
                     wire, again = self._ask(wire, body, numbers, mine)
                 except (OSError, EOFError, ValueError) as e:
-                    mine.failed.append((len(numbers), f"{type(e).__name__}: {e}"))
+                    mine.failed.append(Failure(len(numbers), f"{type(e).__name__}: {e}", wire and wire.sent))
                     if wire:
                         wire.close()
                     wire, again = None, False
@@ -262,6 +287,7 @@ class Ledger:
         """(the connection to go on with, whether to send the same again)"""
         began = time.monotonic()
         wire.post(body, b"X-Pillion-Partial: 1\r\n" if self.expected else b"")
+        sent = wire.sent
         status, head, answer = wire.answer()
         took = time.monotonic() - began
         mine.requests += 1
@@ -276,7 +302,7 @@ class Ledger:
             mine.refusals.append(took)
             after = re.search(rb"\r\nretry-after: (\d+)", head)
             if not after:
-                mine.failed.append((len(numbers), f"{status} without retry-after"))
+                mine.failed.append(Failure(len(numbers), f"{status} without retry-after", sent))
                 return wire, False
             if self.stopped.wait(0 if self.eager else int(after[1])):
                 mine.sent -= len(numbers)  # refused, and nobody wants it any more
@@ -286,22 +312,23 @@ class Ledger:
         mine.finished.append(began + took)
         vectors = split_vectors(answer) if status == 200 else None
         if vectors is None or len(vectors) != len(numbers):
-            mine.failed.append((len(numbers), f"status {status}: {answer[:200]!r}"))
+            mine.failed.append(Failure(len(numbers), f"status {status}: {answer[:200]!r}", sent))
             return wire, False
         errors = {}
         if None in vectors:
             errors = {e["index"]: e["code"] for e in json.loads(answer).get("errors", ())}
         for place, (number, vector) in enumerate(zip(numbers, vectors)):
-            self._enter(place, number, vector, errors.get(place), mine)
+            self._enter(place, number, vector, errors.get(place), sent, mine)
         return wire, False
 
-    def _enter(self, place, number, vector, error, mine):
+    def _enter(self, place, number, vector, error, sent, mine):
         if number in self.expected or vector is None:
             if vector is None and error is not None and error == self.expected.get(number):
                 mine.typed += 1
             else:
                 wanted = self.expected.get(number)
-                mine.failed.append((1, f"text {number} at {place}: error {error!r} where {wanted!r} was expected"))
+                why = f"text {number} at {place}: error {error!r} where {wanted!r} was expected"
+                mine.failed.append(Failure(1, why, sent))
             return
         found = digest(vector)
         if self.learning:

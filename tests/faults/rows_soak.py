@@ -1,4 +1,5 @@
 """K: nothing grows, however long it goes on."""
+import math
 import os
 import signal
 import socket
@@ -143,16 +144,27 @@ def b1_ledger(run):
         run.check(not grown, f"the server holds more: {grown}")
 
 
-def slope(points):
-    """Least squares: the rise of y for one of x."""
-    n = len(points)
-    mx, my = (sum(p[k] for p in points) / n for k in (0, 1))
-    below = sum((x - mx) ** 2 for x, _ in points)
-    return sum((x - mx) * (y - my) for x, y in points) / below if below else 0.0
+BLOCKS = 20  # of an hour: three minutes each, with three kills
+SCRAPS = 1 << 19  # bytes that the heap of a process may keep between what lives in it; it finds its size slowly
+
+
+def growth(points):
+    """(rise of y for one of x, twice its standard error) by least squares, over the means of BLOCKS equal parts:
+    neighbouring samples see the same workers, so each alone would count as more evidence than it is."""
+    size = max(1, len(points) // BLOCKS)
+    parts = [points[i:i + size] for i in range(0, len(points) - size + 1, size)]
+    means = [[sum(p[k] for p in part) / size for k in (0, 1)] for part in parts]
+    n = len(means)
+    mx, my = (sum(m[k] for m in means) / n for k in (0, 1))
+    below = sum((x - mx) ** 2 for x, _ in means)
+    slope = sum((x - mx) * (y - my) for x, y in means) / below
+    rest = sum((y - my - slope * (x - mx)) ** 2 for x, y in means)
+    return slope, 2 * math.sqrt(rest / (n - 2) / below)
 
 
 def soak(run, model, seconds, tokens, texts, kills_per_s):
-    """Load with faults; memory, descriptors, threads and processes must be flat after a tenth of the time."""
+    """Load with faults; memory, descriptors, threads and processes must be flat after a tenth of the time, and after
+    every text of the book was sent once: until then workers meet lengths for which they had no memory yet."""
     book = run.book(texts, model, tokens)
     with run.serve(model=model) as s:
         s.wait_workers()
@@ -162,26 +174,32 @@ def soak(run, model, seconds, tokens, texts, kills_per_s):
         points, began, first = [], time.monotonic(), None
         while time.monotonic() - began < seconds:
             time.sleep(min(5.0, seconds / 60))
-            if time.monotonic() - began > 0.1 * seconds:
+            if time.monotonic() - began > 0.1 * seconds and ledger.sent() > texts:
                 first = first or watch.Inventory(s.pid)
                 points.append((ledger.sent() / 1e6, watch.tree_bytes(s.pid)))
         chaos.end()
         run.book_of(ledger.stop())
+        if len(points) < BLOCKS:
+            raise Skip("so few texts were computed that nothing can be said about memory")
         s.wait_workers()
         s.wait(lambda: not first.growth(watch.Inventory(s.pid), {"mappings": 64}), 30 * SLOW, 0.1)
         grown = first.growth(watch.Inventory(s.pid), {"mappings": 64})
         usual = sorted(b for _, b in points)[len(points) // 2]
-        per_million = slope(points)
+        millions = points[-1][0] - points[0][0]
+        grew, noise = (millions * n for n in growth(points))
+        bar = millions * min(0.01 * usual, 8 << 20)
+        floor = max(noise, SCRAPS * (1 + len(watch.children(s.pid))))
         run.figure("samples", len(points))
         run.figure("memory_mib", usual / (1 << 20))
-        run.figure("growth_mib_per_million", per_million / (1 << 20))
+        for name, n in (("grew", grew), ("noise", noise), ("bar", bar), ("floor", floor)):
+            run.figure(f"{name}_mib", n / (1 << 20))
         run.figure("server_mib", watch.anonymous_bytes(s.pid) / (1 << 20))
         run.check(not grown, f"the server holds more: {grown}")
         run.causes(s)
-        # a short run sees the jitter of a few workers that were just started, so it is held against a fixed amount
-        total = per_million * (points[-1][0] - points[0][0])
-        run.check(per_million <= max(0.01 * usual, 0) or total <= 8 << 20,
-                  f"memory grows by {per_million / (1 << 20):.1f} MiB for a million texts")
+        # The bar is for as many texts as there were. It cannot be finer than what is measured: a worker that was just
+        # started holds less than one that has worked, which shows as scatter around the line, and heaps have scraps.
+        run.check(grew <= bar + floor, f"memory grew by {grew / (1 << 20):.1f} MiB with {millions:.2f} million texts; "
+                  f"{bar / (1 << 20):.2f} are allowed, and {floor / (1 << 20):.1f} for what cannot be measured")
 
 
 @row("K1", "NR", "soak on NANO: kills, bad requests, leavers; memory, descriptors, threads, processes are flat")
@@ -204,13 +222,14 @@ def k2_memory_returns(run):
         load(run, s, book).run(100)
         time.sleep(1)
         before = watch.tree_bytes(s.pid)
-        with Asker(s) as a:
+        with Asker(s, 600) as a:  # two million tokens: a busy machine takes minutes
             a.vectors(["word " * 1500 + str(i) for i in range(4096)])
             peak = watch.tree_bytes(s.pid)
             a.vector("a" * (4 << 20))
         load(run, s, book).run(50)
-        s.wait(lambda: watch.tree_bytes(s.pid) <= 1.1 * before + (4 << 20), 60, 0.2)
+        enough = 1.1 * before + SCRAPS * (1 + len(watch.children(s.pid)))
+        s.wait(lambda: watch.tree_bytes(s.pid) <= enough, 60, 0.2)
         after = watch.tree_bytes(s.pid)
         for name, b in (("before", before), ("peak", peak), ("after", after)):
             run.figure(f"{name}_mib", b / (1 << 20))
-        run.check(after <= 1.1 * before + (8 << 20), f"{after >> 20} MiB remain, {before >> 20} MiB were there before")
+        run.check(after <= enough, f"{after >> 20} MiB remain, {before >> 20} MiB were there before")

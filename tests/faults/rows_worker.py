@@ -9,7 +9,7 @@ import threading
 import time
 
 import watch
-from harness import SLOW, Asker, Skip, preload, row, side_by_side
+from harness import SLOW, Asker, Idle, Skip, preload, row, side_by_side
 from ledger import quantile
 
 TEXTS = 4000
@@ -357,7 +357,35 @@ def i17_many_poisons(run):
             repeats = run.count(50, 1000)
             _, deaths = deaths_of(s, lambda: [partial(s, texts) for _ in range(repeats)])
             run.check(deaths == 0, f"{deaths} deaths by texts that are known to be poison")
+        others_beside_poison(run, s, book)
         run.check(s.process.poll() is None, "the server ended")
+
+
+def others_beside_poison(run, server, book):
+    """What another client's lines take while one sends new poisons and repeats them. A line of NANO takes a fraction of
+    a millisecond, so that a few processes which want two cores show more than poison does: what that costs is measured
+    with the same requests without poison. What 64 texts of a neighbour may cost is asked by FAIR, of a real model."""
+    repeats = run.count(50, 1000)
+
+    def requests(poisons):
+        for k in poisons:
+            texts = [book.text(i) for i in run.random.sample(range(book.n), 64)]
+            for p in run.random.sample(range(64), k):
+                texts[p] = f"others {k} {p} \x01fault:segv poison"
+            for _ in range(repeats):
+                partial(server, texts)
+
+    took = {"idle": run.beside(lambda _: Idle(server, repeats).seconds).end()}
+    for name, poisons in (("unharmed", (0, 0, 0)), ("others", (2, 8, 64))):
+        lines = run.beside(lambda until: Idle(server, until=until).seconds)
+        requests(poisons)
+        took[name] = lines.end()  # each line has had its vector
+    p99 = {name: quantile(seconds, 0.99) for name, seconds in took.items()}
+    for name, seconds in p99.items():
+        run.figure(f"{name}_p99_ms", 1000 * seconds)
+    ratio = p99["others"] / max(p99["idle"], p99["unharmed"])
+    run.figure("others_ratio_p99", ratio)
+    run.check(ratio <= 2 or run.tier == "commit", f"other clients wait {ratio:.1f} times as long (p99)")
 
 
 @row("W15", "CN", "a worker that grows past its soft cap is replaced between two batches")

@@ -159,6 +159,24 @@ class Systemd(Case):
                 self.assertEqual(s.stop()[0], 0)
             self.assertTrue(path.exists())
 
+    def test_a_unix_socket_that_was_passed_stays_after_upgrades(self):
+        path, file = self.dir / "s", self.dir / "h.json"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            with self.activated(listener, "--handshake", file) as s:
+                pids = [s.process.pid]
+                for _ in range(2):
+                    os.kill(pids[-1], signal.SIGUSR2)
+                    self.until(lambda: json.loads(file.read_text())["pid"] != pids[-1], 60)
+                    self.until(lambda: not is_alive(pids[-1]))
+                    pids.append(json.loads(file.read_text())["pid"])
+                os.kill(pids[-1], signal.SIGTERM)
+                self.until(lambda: not is_alive(pids[-1]))
+                self.assertEqual(s.process.wait(), 0, s.stderr())
+            self.assertTrue(path.exists())
+            self.assertFalse(file.exists())
+
     def test_sockets_for_another_process_are_left_alone(self):
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -396,6 +414,24 @@ class Config(Case):
             s.process.send_signal(signal.SIGHUP)
             self.until(lambda: "options read again" in s.stderr())
             self.assertEqual(s.get("/info").status, 200)
+
+    def test_who_follows_the_handshake_file_learns_of_a_new_token(self):
+        token, file = self.dir / "token", self.dir / "h.json"
+        token.write_text("first-token")
+        config = self.write(f"token-file = {token}\nhandshake = {file}\nlog-level = info\n")
+        with Server("--config", config, listen=("--port", "0")) as s:
+            before = json.loads(file.read_text())
+            self.assertEqual(before["token"], "first-token")
+            token.write_text("second-token")
+            s.process.send_signal(signal.SIGHUP)
+            self.until(lambda: "options read again" in s.stderr())
+            after = json.loads(file.read_text())
+            self.assertEqual(after, {**before, "token": "second-token"})
+            self.assertEqual(stat.S_IMODE(file.stat().st_mode), 0o600)
+            auth = {"Authorization": f"Bearer {after['token']}"}
+            self.assertEqual(s.call("GET", "/info", headers=auth).status, 200)
+            self.assertEqual(s.stop()[0], 0)
+        self.assertFalse(file.exists())
 
     def test_without_a_file_the_terminal_ends_the_server_unless_it_was_told_not_to(self):
         with Server() as s:

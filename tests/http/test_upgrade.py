@@ -1,8 +1,10 @@
 """One server takes the place of another under load: no request fails, and what cannot start changes nothing. Row L9 of
 tests/faults does it more often."""
+import contextlib
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -69,6 +71,12 @@ class Case(unittest.TestCase):
         scratch = tempfile.TemporaryDirectory(prefix="pillion-upgrade-")
         self.addCleanup(scratch.cleanup)
         self.dir = Path(scratch.name)
+
+    @staticmethod
+    def free_port():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return free.getsockname()[1]
 
     def successor(self, old, *args):
         """Starts a server on the old one's address with --replace and gives it once it serves."""
@@ -177,6 +185,46 @@ class Replace(Case):
                 self.assertEqual(new.stop()[0], 0)
                 self.assertFalse(path.exists())
 
+    def test_an_address_that_an_upgrade_adds_does_not_hinder_the_next_ones(self):
+        file = self.dir / "h.json"
+        with contextlib.ExitStack() as stack:
+            servers = [stack.enter_context(Server("--handshake", file))]
+            ports = [servers[0].address[1]]
+            for place in (1, 0):
+                ports.insert(place, self.free_port())  # behind the one that was there, and before all of them
+                listen = [word for p in ports for word in ("--listen", f"127.0.0.1:{p}")]
+                for _ in range(2):  # the second one has the options of the first
+                    new = stack.enter_context(Server("--replace", "--handshake", file, listen=listen))
+                    self.assertIsNone(new.process.poll(), new.stderr())
+                    self.ends(servers[-1])
+                    servers.append(new)
+            last = servers[-1]
+            os.kill(last.process.pid, signal.SIGUSR2)
+            self.ends(last)
+            pid = json.loads(file.read_text())["pid"]
+            self.assertNotEqual(pid, last.process.pid)
+            try:
+                for port in ports:
+                    last.address = ("127.0.0.1", port)
+                    self.assertEqual(last.get("/readyz").status, 200)
+            finally:
+                os.kill(pid, signal.SIGTERM)
+            self.assertTrue(Server.wait(lambda: not is_alive(pid), 30 * SLOW))
+
+    def test_a_server_is_found_however_its_address_is_written(self):
+        hosts = [("127.0.0.1", "127.1", "localhost", "127.1")]
+        with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+            hosts.append(("[::1]", "[0:0:0:0:0:0:0:1]", "[::1]"))
+        for first, *others in hosts:
+            with contextlib.ExitStack() as stack:
+                old = stack.enter_context(Server(listen=("--listen", f"{first}:0"), ready=False))
+                port = re.search(r" on http://.*:(\d+)\n", old.stderr())[1]
+                for host in others:
+                    new = stack.enter_context(Server("--replace", listen=("--listen", f"{host}:{port}"), ready=False))
+                    self.assertIsNone(new.process.poll(), new.stderr())
+                    self.ends(old)
+                    old = new
+
     def test_a_kept_connection_gets_one_more_answer(self):
         with Server() as old, old.connect() as c:
             c.request("GET", "/health")
@@ -233,19 +281,14 @@ class Replace(Case):
             self.assertEqual(len(old.embed(["x"])), 1)
 
     def test_without_a_predecessor_it_is_a_start_like_any_other(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        with Server("--replace", listen=("--port", str(port))) as s:
+        with Server("--replace", listen=("--port", str(self.free_port()))) as s:
             self.assertEqual(s.get("/readyz").status, 200)
 
     def test_a_private_name_that_somebody_else_has_is_told(self):
-        with socket.socket() as free, socket.socket(socket.AF_UNIX) as squatter:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = self.free_port()
+        with socket.socket(socket.AF_UNIX) as squatter:
             digest = hashlib.sha256(f"127.0.0.1:{port}".encode()).hexdigest()
             squatter.bind(f"\0pillion/{os.geteuid()}/{digest[:32]}")
-            free.close()
             with Server(listen=("--port", str(port))) as s:
                 self.assertRegex(s.stderr(), 'level=warn .*msg="no successor can take over"')
 
