@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import unittest
 
@@ -72,7 +73,24 @@ class Wrong(cli.Case):
         self.fails(cli.USAGE, "compile", __file__, self.dir / "out", says="is not a directory")
         self.fails(cli.USAGE, "compile", self.dir, self.dir, says="name the file to write")
         self.fails(cli.USAGE, "compile", "--name", "x" * 200, self.dir, self.dir / "out", says="--name")
+        self.fails(cli.USAGE, "compile", self.dir, "-", says="name the file to write", cwd=self.dir)
         self.assertEqual(os.listdir(self.dir), [])
+
+    def test_compile_replaces_no_pipe_and_no_device(self):
+        os.mkfifo(self.dir / "pipe")
+        (self.dir / "link").symlink_to("pipe")
+        names = ["pipe", "link"]
+        if os.geteuid() == 0:  # a copy of /dev/full: never the device itself
+            os.mknod(self.dir / "full", stat.S_IFCHR | 0o600, os.makedev(1, 7))
+            names.append("full")
+        before = {name: os.lstat(self.dir / name) for name in os.listdir(self.dir)}
+        for name in names:
+            self.fails(cli.USAGE, "compile", MINILM if MINILM.is_dir() else self.dir, name, cwd=self.dir,
+                       says=f"{name}: is not a regular file")
+        for name, old in before.items():
+            now = os.lstat(self.dir / name)
+            self.assertEqual((now.st_mode, now.st_ino), (old.st_mode, old.st_ino), name)
+        self.assertEqual(set(os.listdir(self.dir)), set(before))
 
 
 @NEEDS_MINILM
@@ -119,6 +137,15 @@ class Compiled(cli.Case):
         for _ in range(2):  # what was compiled may lie there, and be compiled again
             self.ok("compile", model, model / "compiled.safetensors")
         self.ok("verify", model / "compiled.safetensors")
+
+    def test_links_are_followed_to_the_file_that_is_written(self):
+        (self.dir / "there").mkdir()
+        (self.dir / "link").symlink_to("there/new")
+        for _ in range(2):  # not there yet, and there
+            self.ok("compile", MINILM, self.dir / "link")
+            self.assertTrue((self.dir / "link").is_symlink())
+            self.assertEqual(os.listdir(self.dir / "there"), ["new"])
+        self.ok("verify", self.dir / "there/new")
 
     def test_a_flipped_bit_is_found(self):
         path = self.compile()
