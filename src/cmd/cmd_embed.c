@@ -26,7 +26,7 @@ static pillion_status add_block(void *ud, const pillion_input *in, const pillion
 
 /* Everything between an open output and a finished one. */
 static int embed_to(pil_output *out, pil_work *w, pil_vectors_format format) {
-    int status = pil_work_open_model(w);
+    int status = pil_work_open_model(w, true);
     if (status) return status;
     pillion_error err = {0};
     pil_vectors v;

@@ -84,7 +84,7 @@ static int run(const void *values, char **args, size_t n_args) {
     pil_model_values chosen = v->model;
     if (n_args) chosen.model = args[0];
     pillion_model *model;
-    int status = pil_model_open(&model, who, &chosen, false);
+    int status = pil_model_open(&model, who, &chosen, false, false);
     if (status) return status;
     pillion_error err = {0};
     pillion_status st = PILLION_OK;

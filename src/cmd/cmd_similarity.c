@@ -124,7 +124,7 @@ static pillion_status embed_first(comparison *c, pil_work *w, const char *text, 
 }
 
 static int compare(comparison *c, pil_work *w, const char *first) {
-    int status = pil_work_open_model(w);
+    int status = pil_work_open_model(w, true);
     if (status) return status;
     pillion_error err = {0};
     size_t top = c->values->top;

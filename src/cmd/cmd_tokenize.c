@@ -63,7 +63,7 @@ static pillion_status add_block(void *ud, const pillion_input *in, const pillion
 }
 
 static int tokenize(writer *out, pil_work *w) {
-    int status = pil_work_open_model(w);
+    int status = pil_work_open_model(w, false);
     if (!status) {
         bool bar = !(out->out.is_stdout && out->out.is_terminal);
         status = pil_work_run(w, PILLION_OP_TOKENIZE, bar, add_block, out);

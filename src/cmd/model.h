@@ -30,8 +30,10 @@ extern const char *const pil_precisions[]; /* the words of --precision, in the o
 pillion_status pil_model_find(pil_hub_model *out, const char *name, uint64_t precision, pillion_error *err);
 
 /* Finds and opens the model. Compiling it for the first time is shown on a terminal unless quiet.
- *   out     given: pillion_model_close. NULL on failure.
- *   Returns PIL_EXIT_OK, or the exit status after one line on standard error. */
-int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool quiet);
+ *   computes  its weights will be used: a file of the cache proves them with the canary text first, and is made again,
+ *             with one line on standard error, when they are damaged.
+ *   out       given: pillion_model_close. NULL on failure.
+ *   Returns   PIL_EXIT_OK, or the exit status after one line on standard error. */
+int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool computes, bool quiet);
 
 #endif

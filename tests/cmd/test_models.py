@@ -162,6 +162,31 @@ class Compiled(cli.Case):
                 flip(at)
         self.assertIn(f"verified: {size} bytes", self.ok("verify", path).decode())
 
+    def damage_the_cache(self):
+        """Compiles the model into the cache and overwrites weights of it. Gives the file."""
+        self.ok("show", MINILM, env=self.env)
+        file = next(self.cache.rglob("*.safetensors"))
+        with open(file, "r+b") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            data = f.tell()
+            f.seek(data + header["layer.0.qkv.weight"]["data_offsets"][0])
+            f.write(b"\x7f" * 16)
+        return file
+
+    def test_damaged_weights_in_the_cache_are_made_again(self):
+        texts, built_in = ("one", "two"), self.rows("embed", "one", "two")
+        for command in ("embed", "similarity"):
+            file = self.damage_the_cache()
+            self.ok("tokenize", "-m", MINILM, "one", env=self.env)  # needs no weights
+            self.fails(cli.MODEL, "verify", MINILM, env=self.env, says=[f"{file}: damaged", "remove it and compile"])
+            r = cli.pillion(command, "-m", MINILM, *texts, env=self.env)
+            self.assertEqual(r.returncode, cli.OK, r.stderr)
+            self.assertEqual(r.stderr.decode(), f"pillion {command}: {file}: damaged; it is compiled again\n")
+            self.ok("verify", MINILM, env=self.env)
+            again = cli.pillion("embed", "-m", MINILM, *texts, env=self.env)
+            self.assertEqual(again.stderr, b"")
+            self.assert_same_vectors([json.loads(line) for line in again.stdout.splitlines()], built_in)
+
     def test_a_file_cut_short_is_refused_at_once(self):
         path = self.compile()
         for size in (path.stat().st_size - 1, 100000, 9, 0):

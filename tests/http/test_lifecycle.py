@@ -76,6 +76,22 @@ class Start(Scratch):
             self.assertFalse([k for k in kids if is_alive(k)])
             self.assertFalse(list((self.dir / "cache").rglob("*.safetensors")))
 
+    def test_damaged_weights_in_the_cache_are_compiled_again(self):
+        with Server("--model", MINILM, env=self.cold) as s:
+            first = s.embed(["the same"])
+        compiled = next((self.dir / "cache").rglob("*.safetensors"))
+        with open(compiled, "r+b") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            data = f.tell()
+            f.seek(data + header["layer.0.qkv.weight"]["data_offsets"][0])
+            f.write(b"\x7f" * 16)
+        with Server("--model", MINILM, env=self.cold) as s:
+            self.assertEqual(s.embed(["the same"]), first)
+            s.stop()
+            warnings = [line for line in s.stderr().splitlines() if "level=warn" in line]
+            self.assertIn(f'reason="{compiled}: damaged', "".join(warnings))
+        self.assertEqual(run("verify", compiled).returncode, 0)
+
     def test_a_damaged_compiled_file_is_an_error(self):
         run("compile", MINILM, self.dir / "m.safetensors", env=self.cold)
         data = (self.dir / "m.safetensors").read_bytes()
