@@ -178,6 +178,7 @@ static void on_embedded(const pil_job *job, void *ud) {
         answer_failed(x, job, failed);
         return;
     }
+    for (size_t i = 0; i < pil_job_count(job); i++) x->n_truncated += pil_job_item(job, i)->truncated;
     pil_buf body;
     pil_buf_init(&body, PIL_LIMIT_ANSWER_BYTES);
     pil_buf_putc(&body, '{');

@@ -170,6 +170,13 @@ class Answers(Case):
             self.assertEqual(got, wanted)
             self.assertTrue(all(isinstance(v, float) for row in vectors for v in row))
 
+    def test_texts_that_were_cut_are_counted_in_a_header(self):
+        long = "word " * 400
+        for texts, cut in ((["short"], None), ([long], "1"), ([long, "short", long] + ["t"] * 300, "2")):
+            answer = self.server.post("/embed", {"texts": texts})
+            self.assertEqual((answer.status, answer.headers.get("x-pillion-truncated")), (200, cut))
+            self.assertEqual(list(answer.json()), ["vectors"])
+
     def test_hints_change_nothing(self):
         plain = self.server.embed(["one text", "another"])
         for fields in ({"pooling": "cls"}, {"pooling": "max"}, {"batch_size": 1}, {"batch_size": "128"},
