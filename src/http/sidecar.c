@@ -6,7 +6,7 @@
  *          PIL_LIMIT_HOLD_MS it is a 503, which the clients of this protocol try again.
  * Source:  the protocol's own answers, measured; tests/http/sidecar_cases.json. What differs on purpose: 501 when a
  *          tool is not installed, 422 with the document's fault where the sidecar said 500, 403 for files nobody has
- *          opened up.
+ *          opened up, HEAD for probes, a word about the content type where that is what is wrong.
  * Tests:   tests/http/test_sidecar.py, tests/http/test_files.py. */
 #include <assert.h>
 #include <stdlib.h>
