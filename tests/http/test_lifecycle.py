@@ -100,6 +100,18 @@ class Start(Scratch):
         self.assertEqual(r.returncode, 4, r.stderr)
         self.assertIn(b"m.safetensors", r.stderr.splitlines()[-1])
 
+    def test_truncated_weights_are_announced_as_no_model_to_try(self):
+        broken = self.dir / "broken"
+        shutil.copytree(MINILM, broken, ignore=shutil.ignore_patterns("*.bin", "onnx", "openvino"))
+        os.truncate(broken / "model.safetensors", 1 << 20)
+        with Server("--model", broken, ready=False, env=self.cold) as s:
+            self.assertEqual(s.process.wait(20 * SLOW), 4)
+            self.assertIn("model.safetensors", s.stderr().splitlines()[-1])
+            self.assertNotIn("try: curl", s.stderr())
+            self.assertNotIn("model_loaded", s.stdout())
+        with Server(env=self.cold) as s:
+            self.assertTrue(s.wait(lambda: "try: curl" in s.stderr(), 5 * SLOW))
+
     def test_a_broken_model_directory_ends_the_server_with_its_reason(self):
         broken = self.dir / "broken"
         shutil.copytree(MINILM, broken, ignore=shutil.ignore_patterns("*.bin", "onnx", "openvino"))
