@@ -4,6 +4,8 @@
 #include "cmd/model.h"
 
 #include <limits.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -67,6 +69,18 @@ pillion_status pil_model_find(pil_hub_model *out, const char *name, uint64_t pre
     if (precision == PILLION_PRECISION_AUTO || precision == PILLION_PRECISION_F32) return PILLION_OK;
     return pil_err_set(err, PILLION_E_UNSUPPORTED, "the built-in model computes in f32, not in %s",
                        pil_precisions[precision]);
+}
+
+/* What the environment says is a default, and not given besides. */
+int pil_model_argument(pil_model_values *values, const char *who, char **args, size_t n_args) {
+    const char *by_default = getenv("EMBED_MODEL");
+    bool is_given = values->model && !(by_default && strcmp(values->model, by_default) == 0);
+    if (n_args && is_given) {
+        pil_say(who, "the model was given both as an argument and with --model; use one of them");
+        return PIL_EXIT_USAGE;
+    }
+    if (n_args) values->model = args[0];
+    return PIL_EXIT_OK;
 }
 
 int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool computes, bool quiet) {

@@ -85,7 +85,7 @@ static void put_details(pil_buf *body, const pil_server *s, const pil_pool_info 
     pil_sched_load load;
     pil_pool_measure(s->pool, &load);
     pil_buf_printf(body, ",\"device\":\"cpu\",\"state\":\"%s\",\"workers\":%u,\"workers_ready\":%u", state_of(s, info),
-                   info->workers, info->workers_ready);
+                   info->workers + info->express, info->workers_ready);
     pil_buf_printf(body, ",\"deaths\":%llu,\"restarts\":%llu,\"retries\":%llu,\"poisoned\":%llu",
                    (unsigned long long)load.deaths, (unsigned long long)load.restarts,
                    (unsigned long long)load.retries, (unsigned long long)load.texts_poisoned);

@@ -256,6 +256,7 @@ static pillion_status create_sched(pil_pool *p, const pil_pool_options *opt, pil
     if (getentropy(&o.seed, sizeof o.seed) != 0) o.seed = pil_clock_ns();
     pil_fault_times(&o);
     p->info.workers = o.workers;
+    p->info.express = o.express;
     p->n_seats = o.workers + o.express;
     return pil_sched_create(&p->sched, &o, err);
 }

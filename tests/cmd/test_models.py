@@ -53,6 +53,12 @@ class Wrong(cli.Case):
         env = cli.environment(EMBED_MODEL="no/such-model")
         self.fails(cli.NOT_FOUND, "embed", "one", env=env, says="no/such-model")
 
+    def test_a_model_is_named_once(self):
+        env = cli.environment(EMBED_MODEL="no/such-model")
+        for command in ("show", "verify"):
+            self.fails(cli.USAGE, command, "-m", "some", "./none", says="both as an argument and with --model")
+            self.fails(cli.NOT_FOUND, command, "./none", env=env, says="./none")
+
     def test_a_file_that_is_no_model_is_refused(self):
         for content in (b"", b"x", b"\x10\0\0\0\0\0\0\0{}" + b" " * 14, os.urandom(4096), b"\xff" * 4096):
             (self.dir / "m").write_bytes(content)

@@ -268,11 +268,13 @@ class Token(Case):
 
     def test_it_comes_from_a_file_the_environment_or_chance(self):
         file, h = self.dir / "token", self.dir / "h.json"
+        file.touch(mode=0o640)
         file.write_text(self.SECRET + "\n")
         for args, env in ((("--token-file", file), {}), ((), {"PILLION_TOKEN": self.SECRET})):
             with Server("--handshake", h, *args, "--log-level", "debug", env=environment(**env)) as s:
                 self.assertEqual(json.loads(h.read_text())["token"], self.SECRET)
                 self.assertNotIn(self.SECRET, s.stderr() + s.stdout())
+                self.assertNotIn("can read the token", s.stderr())
                 self.assertNotIn(self.SECRET.encode(), Path(f"/proc/{s.process.pid}/cmdline").read_bytes())
         made = set()
         for _ in range(2):
@@ -281,8 +283,17 @@ class Token(Case):
                 self.assertNotIn(made.copy().pop(), s.stderr() + s.stdout())
         self.assertEqual([len(t) for t in made], [64, 64])
 
+    def test_a_file_that_everybody_can_read_is_warned_of(self):
+        file = self.dir / "token"
+        file.write_text(self.SECRET)
+        file.chmod(0o644)
+        with Server("--token-file", file) as s:
+            self.assertIn(f'msg="every user of this machine can read the token" file="{file}" mode=0644', s.stderr())
+            self.assertNotIn(self.SECRET, s.stderr())
+
     def test_wrong_ones_are_refused_without_repeating_them(self):
         file = self.dir / "token"
+        file.touch(mode=0o600)
         for content, says in (("", "empty"), (" \n", "empty"), ("two words", "character 4"), ("a\0b", "character 2"),
                               ("x" * 513, "longer than 512"), ("schlüssel", "character 5")):
             file.write_text(content)
@@ -443,7 +454,7 @@ class InUse(Case):
             self.assertEqual(s.get("/livez").status, 200)
         path.unlink(missing_ok=True)
         path.write_text("not a socket")
-        self.fails(98, "--listen", f"unix:{path}", says="address already in use")
+        self.fails(2, "--listen", f"unix:{path}", says=[str(path), "it is there, and is not a socket"])
         self.assertEqual(path.read_text(), "not a socket")
 
 

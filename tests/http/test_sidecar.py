@@ -8,7 +8,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from raw import BIN, Case, cosine, environment, main
+from raw import BIN, SLOW, Case, cosine, environment, main
 
 CASES = json.loads(Path(__file__).with_name("sidecar_cases.json").read_text(encoding="utf-8"))
 HERE_DIFFERENT = {"json_invalid"}  # the words are our own; type, place and status are not
@@ -163,6 +163,8 @@ class Answers(Case):
         health = answer.json()
         self.assertEqual({k: health[k] for k in ("status", "model_loaded", "model_loading", "dim", "device")},
                          {"status": "ok", "model_loaded": True, "model_loading": False, "dim": 384, "device": "cpu"})
+        self.assertTrue(self.server.wait(lambda: (h := self.server.get("/health").json())["workers"] ==
+                                         h["workers_ready"], 30 * SLOW))
 
     def test_info(self):
         info = self.server.get("/info").json()
