@@ -113,7 +113,8 @@ const pil_command pil_cmd_tokenize = {
     .text = "Texts are given as for 'pillion embed'. The output is a line {\"index\":0,\"ids\":[...],\"tokens\":[...],"
             "\"truncated\":false} for each text.",
     .examples = "pillion tokenize 'unbelievable'\n"
-                "pillion tokenize --no-truncate -i book.txt | grep -c truncated",
+                "pillion tokenize -i book.txt | grep -c '\"truncated\":true'\t"
+                "how many lines are longer than the model takes",
     .options = options,
     .values_bytes = sizeof(tokenize_values),
     .args_max = SIZE_MAX,
