@@ -15,7 +15,8 @@ all: setup ## build/pillion, with everything that it needs
 help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / {printf "make %-16s %s\n", $$1 == "all" ? "" : $$1, $$2}' $(MAKEFILE_LIST)
 
-run: all ## start the server; ARGS="--port 9000" passes options on
+run: setup ## build what serves, and start it; ARGS="--port 9000" passes options on
+	@$(call build,release,$(BUILD)) --target pillion
 	@exec $(BUILD)/pillion serve $(ARGS)
 
 test: ## build and run all tests that need no large download

@@ -111,7 +111,9 @@ typedef struct pillion_model_options {
 /* Fills defaults: precision AUTO, default cache, no progress. */
 PILLION_API void pillion_model_options_init(pillion_model_options *opt);
 
-/* Makes sure that a compiled file for `source` exists and is fresh, compiling it if it is missing, stale or damaged.
+/* Makes sure that a compiled file for `source` exists and is fresh, compiling it if it is missing, stale or damaged as
+ * far as opening sees. Damaged weights are pillion_model_check's to find: remove the file at out_path then, and prepare
+ * again.
  *   source      a Hugging Face directory, or a compiled file (then only its path is copied).
  *   out_path    caller's memory of out_bytes, receives the path of the compiled file.
  *   Errors      E_NOT_FOUND, E_FORMAT, E_UNSUPPORTED, E_LIMIT, E_NUMERIC (the weights give no finite vector), E_STALE

@@ -3,6 +3,7 @@
  * Other commands compile on their own when they meet a directory, and keep the file in the cache; this one is for
  * images, packages and the build, which makes the built-in model with it. Tests: tests/cmd/test_models.py. */
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "base/file.h"
 #include "cmd/cmd.h"
 #include "cmd/model.h"
+#include "cmd/output.h"
 #include "cmd/progress.h"
 #include "cmd/say.h"
 #include "compile/compile.h"
@@ -48,10 +50,18 @@ static bool holds(const char *folder, const struct stat *target, int depth) {
 }
 
 /* Compiling onto a file of the model would destroy what it is made from. What was compiled before may lie there too: it
- * is no source, and is there to be replaced. */
+ * is no source, and is there to be replaced. The file gets its name by renaming, which would replace a device or a pipe
+ * as it replaces a file. */
 static pillion_status check_target(const char *dir, const char *out, pillion_error *err) {
     struct stat target;
-    if (stat(out, &target) != 0 || !holds(dir, &target, FOLDERS_DEEP)) return PILLION_OK;
+    if (strcmp(out, "-") == 0)
+        return pil_err_set(err, PILLION_E_ARG, "-: a compiled model is mapped from a file; name the file to write");
+    if (stat(out, &target) != 0) return PILLION_OK;
+    if (S_ISDIR(target.st_mode))
+        return pil_err_set(err, PILLION_E_ARG, "%s: is a directory; name the file to write", out);
+    if (!S_ISREG(target.st_mode))
+        return pil_err_set(err, PILLION_E_ARG, "%s: is not a regular file; name another file to write", out);
+    if (!holds(dir, &target, FOLDERS_DEEP)) return PILLION_OK;
     pil_compiled old;
     pillion_status st = pil_compiled_open(&old, out, NULL);
     pil_compiled_close(&old);
@@ -62,20 +72,28 @@ static pillion_status check_target(const char *dir, const char *out, pillion_err
 static pillion_status check(const compile_values *v, const char *dir, const char *out, pillion_error *err) {
     if (!pil_file_exists(dir)) return pil_err_set(err, PILLION_E_NOT_FOUND, "%s: no such directory", dir);
     if (!pil_file_is_dir(dir)) return pil_err_set(err, PILLION_E_ARG, "%s: is not a directory", dir);
-    if (pil_file_is_dir(out)) return pil_err_set(err, PILLION_E_ARG, "%s: is a directory; name the file to write", out);
     if (v->name && strlen(v->name) >= PIL_NAME_BYTES)
         return pil_err_set(err, PILLION_E_ARG, "--name: longer than %d bytes", PIL_NAME_BYTES - 1);
     return check_target(dir, out, err);
 }
 
+static pillion_status compile(const compile_values *v, const char *dir, const char *out, pil_progress *progress,
+                              pillion_error *err) {
+    char target[PATH_MAX];
+    pillion_status st = check(v, dir, out, err);
+    if (st) return st;
+    if (!pil_output_target(target, out))
+        return pil_err_set(err, PILLION_E_IO, "%.140s: cannot write: %s", out, strerror(errno));
+    return pil_compile(dir, target, v->name, (pillion_precision)v->precision, show, progress, err);
+}
+
 static int run(const void *values, char **args, size_t n_args) {
-    const compile_values *v = values;
     (void)n_args;
+    const compile_values *v = values;
     pillion_error err = {0};
     pil_progress progress;
     pil_progress_start(&progress, "compiling", NULL, !v->quiet);
-    pillion_status st = check(v, args[0], args[1], &err);
-    if (!st) st = pil_compile(args[0], args[1], v->name, (pillion_precision)v->precision, show, &progress, &err);
+    pillion_status st = compile(v, args[0], args[1], &progress, &err);
     pil_progress_stop(&progress);
     if (st) pil_say(who, "%s", err.text);
     return pil_exit_of(st);

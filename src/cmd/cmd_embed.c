@@ -26,11 +26,11 @@ static pillion_status add_block(void *ud, const pillion_input *in, const pillion
 
 /* Everything between an open output and a finished one. */
 static int embed_to(pil_output *out, pil_work *w, pil_vectors_format format) {
-    int status = pil_work_open_model(w);
+    int status = pil_work_open_model(w, true);
     if (status) return status;
     pillion_error err = {0};
     pil_vectors v;
-    pillion_status st = pil_vectors_begin(&v, out, format, pillion_model_info(w->model)->dim, &err);
+    pillion_status st = pil_vectors_begin(&v, out, format, pillion_model_info(w->model)->dim, w->texts, &err);
     if (!st) {
         status = pil_work_run(w, PILLION_OP_EMBED, !(out->is_stdout && out->is_terminal), add_block, &v);
         if (!status) st = pil_vectors_end(&v, &err);
@@ -92,9 +92,10 @@ const pil_command pil_cmd_embed = {
         "text, empty lines too. JSON lines are recognised by their first line: each is an object with a string "
         "\"text\", and blank lines between them do not count.\n\n"
         "Results come in the order of the texts. jsonl is a line {\"index\":0,\"embedding\":[...],\"tokens\":12,"
-        "\"truncated\":false} for each text, written as soon as it is known; json is an array of the same objects; csv "
-        "has the columns index, tokens, truncated, v0, v1, ...; npy is a NumPy array of float32, one row for each "
-        "text; f32 is the bare little-endian float32 values.\n\n"
+        "\"truncated\":false} for each text, written as soon as it is known, with the \"id\" of its JSON line if that "
+        "is a string or a whole number; json is an array of the same objects; csv has the columns index, tokens, "
+        "truncated, v0, v1, ...; npy is a NumPy array of float32, one row for each text; f32 is the bare "
+        "little-endian float32 values.\n\n"
         "A text that is longer than the model takes is cut at its end. That is never silent: \"truncated\" is true, "
         "and the number of cut texts is reported on standard error.",
     .examples = "echo hello | pillion embed\n"

@@ -82,9 +82,9 @@ static pillion_status put_json(pil_buf *out, const pillion_model *model, pillion
 static int run(const void *values, char **args, size_t n_args) {
     const show_values *v = values;
     pil_model_values chosen = v->model;
-    if (n_args) chosen.model = args[0];
     pillion_model *model;
-    int status = pil_model_open(&model, who, &chosen, false);
+    int status = pil_model_argument(&chosen, who, args, n_args);
+    if (!status) status = pil_model_open(&model, who, &chosen, false, false);
     if (status) return status;
     pillion_error err = {0};
     pillion_status st = PILLION_OK;

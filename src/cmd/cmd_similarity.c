@@ -124,7 +124,7 @@ static pillion_status embed_first(comparison *c, pil_work *w, const char *text, 
 }
 
 static int compare(comparison *c, pil_work *w, const char *first) {
-    int status = pil_work_open_model(w);
+    int status = pil_work_open_model(w, true);
     if (status) return status;
     pillion_error err = {0};
     size_t top = c->values->top;
@@ -161,7 +161,7 @@ static int run(const void *values, char **args, size_t n_args) {
 
 static const pil_option options[] = {
     {.name = "top", .letter = 'n', .type = PIL_OPTION_UINT, .field = offsetof(similarity_values, top), .value = "N",
-     .max = TOP_MAX, .min = 0, .help = "print only the N most similar texts, best first"},
+     .max = TOP_MAX, .min = 1, .help = "print only the N most similar texts, best first"},
     {.name = "json", .letter = 'j', .type = PIL_OPTION_FLAG, .field = offsetof(similarity_values, json),
      .help = "print {\"index\":0,\"similarity\":0.5,\"text\":\"...\"} for each text"},
     PIL_WORK_OPTIONS(similarity_values, work),

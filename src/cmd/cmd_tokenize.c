@@ -21,6 +21,7 @@ typedef struct tokenize_values {
 typedef struct writer {
     pil_output out;
     pil_buf line;
+    const pil_texts *texts;
     uint64_t n;
 } writer;
 
@@ -34,9 +35,11 @@ static void put_id(pil_buf *b, int32_t id) {
     pil_buf_append(b, at, (size_t)(digits + sizeof digits - at));
 }
 
-static void put_item(pil_buf *b, uint64_t index, const pillion_item *item) {
+static void put_item(pil_buf *b, uint64_t index, const char *id, const pillion_item *item) {
     pil_buf_clear(b);
-    pil_buf_printf(b, "{\"index\":%llu,\"ids\":[", (unsigned long long)index);
+    pil_buf_printf(b, "{\"index\":%llu", (unsigned long long)index);
+    if (id) pil_buf_printf(b, ",\"id\":%s", id);
+    pil_buf_puts(b, ",\"ids\":[");
     for (uint32_t i = 0; i < item->n_tokens; i++) {
         if (i) pil_buf_putc(b, ',');
         put_id(b, item->ids[i]);
@@ -54,7 +57,7 @@ static pillion_status add_block(void *ud, const pillion_input *in, const pillion
     writer *w = ud;
     (void)in;
     for (size_t i = 0; i < n; i++) {
-        put_item(&w->line, w->n++, &items[i]);
+        put_item(&w->line, w->n++, pil_texts_id(w->texts, i), &items[i]);
         if (w->line.failed) return pil_err_no_memory(err);
         if (fwrite(w->line.bytes, 1, w->line.len, w->out.f) != w->line.len)
             return pil_err_set(err, PILLION_E_IO, "%s: cannot write: %s", w->out.name, strerror(errno));
@@ -63,7 +66,7 @@ static pillion_status add_block(void *ud, const pillion_input *in, const pillion
 }
 
 static int tokenize(writer *out, pil_work *w) {
-    int status = pil_work_open_model(w);
+    int status = pil_work_open_model(w, false);
     if (!status) {
         bool bar = !(out->out.is_stdout && out->out.is_terminal);
         status = pil_work_run(w, PILLION_OP_TOKENIZE, bar, add_block, out);
@@ -83,7 +86,7 @@ static int run(const void *values, char **args, size_t n_args) {
     if (status) return status;
     w.run.truncate = v->no_truncate ? PILLION_TRUNCATE_NONE : PILLION_TRUNCATE_END;
     w.run.skip_special = v->no_special;
-    writer out = {0};
+    writer out = {.texts = w.texts};
     pil_buf_init(&out.line, PIL_GIB); /* 4 MiB of text, each byte a token with its id and spelling */
     pillion_error err = {0};
     pillion_status st = pil_output_open(&out.out, v->output, false, &err);
@@ -111,9 +114,11 @@ const pil_command pil_cmd_tokenize = {
     .args = "[TEXT...]",
     .summary = "show the tokens that the model sees",
     .text = "Texts are given as for 'pillion embed'. The output is a line {\"index\":0,\"ids\":[...],\"tokens\":[...],"
-            "\"truncated\":false} for each text.",
+            "\"truncated\":false} for each text, with the \"id\" of its JSON line if that is a string or a "
+            "whole number.",
     .examples = "pillion tokenize 'unbelievable'\n"
-                "pillion tokenize --no-truncate -i book.txt | grep -c truncated",
+                "pillion tokenize -i book.txt | grep -c '\"truncated\":true'\t"
+                "how many lines are longer than the model takes",
     .options = options,
     .values_bytes = sizeof(tokenize_values),
     .args_max = SIZE_MAX,

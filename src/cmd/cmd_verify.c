@@ -14,14 +14,14 @@ typedef struct verify_values {
 
 static int run(const void *values, char **args, size_t n_args) {
     pil_model_values chosen = ((const verify_values *)values)->model;
-    if (n_args) chosen.model = args[0];
     pillion_model *model;
-    int status = pil_model_open(&model, who, &chosen, false);
+    int status = pil_model_argument(&chosen, who, args, n_args);
+    if (!status) status = pil_model_open(&model, who, &chosen, false, false);
     if (status) return status;
     pillion_error err = {0};
     pillion_status st = pillion_model_verify(model, &err);
     if (st) {
-        pil_say(who, "%s: %s", chosen.model ? chosen.model : pillion_model_info(model)->name, err.text);
+        pil_say(who, "%s", err.text);
         status = pil_exit_of(st);
     } else {
         const pillion_info *info = pillion_model_info(model);

@@ -244,12 +244,13 @@ static void put_troff_paragraph(pil_buf *out, const char *text, size_t n) {
 }
 
 static void put_troff_example(pil_buf *out, const char *command, size_t n, const char *what, size_t what_n) {
-    pil_buf_puts(out, ".PP\n.RS\n.nf\n");
+    pil_buf_puts(out, ".PP\n.nf\n");
     put_troff(out, command, n);
-    pil_buf_puts(out, "\n.fi\n.RE\n");
+    pil_buf_puts(out, "\n.fi\n");
     if (!what_n) return;
+    pil_buf_puts(out, ".RS\n");
     put_troff(out, what, what_n);
-    pil_buf_putc(out, '\n');
+    pil_buf_puts(out, "\n.RE\n");
 }
 
 static void put_troff_option(pil_buf *out, const pil_option *o) {
@@ -282,7 +283,6 @@ static void put_troff_command(pil_buf *out, const pil_command *c) {
     each_paragraph(out, c->text, put_troff_paragraph);
     for (const pil_option *o = c->options; o && o->name; o++)
         if (!o->hidden) put_troff_option(out, o);
-    each_example(out, c->examples, put_troff_example);
 }
 
 void pil_help_manual(pil_buf *out) {
@@ -296,6 +296,9 @@ void pil_help_manual(pil_buf *out) {
                       "dash. Every command answers \\fB\\-\\-help\\fR.\n.SH COMMANDS\n");
     for (const pil_command *const *c = pil_commands(); *c; c++)
         if (!(*c)->hidden) put_troff_command(out, *c);
+    pil_buf_puts(out, ".SH EXAMPLES\n");
+    for (const pil_command *const *c = pil_commands(); *c; c++)
+        if (!(*c)->hidden) each_example(out, (*c)->examples, put_troff_example);
     pil_buf_puts(out, ".SH EXIT STATUS\n");
     for (size_t i = 0; i < COUNT(exits); i++) {
         pil_buf_printf(out, ".TP\n.B %d\n", exits[i].value);

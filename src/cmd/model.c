@@ -3,6 +3,11 @@
  * Tests: tests/cmd/test_models.py. */
 #include "cmd/model.h"
 
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "base/err.h"
 #include "cmd/builtin.h"
 #include "cmd/cmd.h"
@@ -15,8 +20,9 @@ static void show_compiling(uint64_t done, uint64_t total, void *ud) {
     pil_progress_update(ud, done, total ? (double)done / (double)total : 0);
 }
 
+/* path: a directory or a compiled file. file[PATH_MAX] receives the path of the compiled one. */
 static pillion_status open_path(pillion_model **out, const char *path, const pil_model_values *values, bool quiet,
-                                pillion_error *err) {
+                                char *file, pillion_error *err) {
     pil_progress progress;
     pil_progress_start(&progress, "preparing the model for this computer, once", NULL, !quiet);
     pillion_model_options opt;
@@ -24,8 +30,27 @@ static pillion_status open_path(pillion_model **out, const char *path, const pil
     opt.precision = (pillion_precision)values->precision;
     opt.progress = show_compiling;
     opt.progress_ud = &progress;
-    pillion_status st = pillion_model_open(out, path, &opt, err);
+    pillion_status st = pillion_prepare(path, &opt, file, PATH_MAX, err);
+    if (!st) st = pillion_model_open(out, file, &opt, err);
     pil_progress_stop(&progress);
+    return st;
+}
+
+/* A directory's file in the cache is ours to make again: once, and what is damaged then is something else. */
+static pillion_status open_directory(pillion_model **out, const char *who, const char *path,
+                                     const pil_model_values *values, bool computes, bool quiet, pillion_error *err) {
+    char file[PATH_MAX];
+    pillion_error damage = {0};
+    pillion_status st = open_path(out, path, values, quiet, file, err);
+    if (st || !computes || pillion_model_check(*out, &damage) != PILLION_E_FORMAT) return st;
+    pillion_model_close(*out);
+    *out = NULL;
+    if (unlink(file) != 0) return pil_err_set(err, damage.code, "%s", damage.text);
+    pil_say(who, "%.150s: damaged; it is compiled again", file);
+    st = open_path(out, path, values, quiet, file, err);
+    if (!st) st = pillion_model_check(*out, err);
+    if (st) pillion_model_close(*out);
+    if (st) *out = NULL;
     return st;
 }
 
@@ -46,16 +71,29 @@ pillion_status pil_model_find(pil_hub_model *out, const char *name, uint64_t pre
                        pil_precisions[precision]);
 }
 
-int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool quiet) {
+/* What the environment says is a default, and not given besides. */
+int pil_model_argument(pil_model_values *values, const char *who, char **args, size_t n_args) {
+    const char *by_default = getenv("EMBED_MODEL");
+    bool is_given = values->model && !(by_default && strcmp(values->model, by_default) == 0);
+    if (n_args && is_given) {
+        pil_say(who, "the model was given both as an argument and with --model; use one of them");
+        return PIL_EXIT_USAGE;
+    }
+    if (n_args) values->model = args[0];
+    return PIL_EXIT_OK;
+}
+
+int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool computes, bool quiet) {
     pillion_error err = {0};
     pil_hub_model found;
+    char file[PATH_MAX];
     *out = NULL;
     pillion_status st = pil_model_find(&found, values->model, values->precision, &err);
     if (!st) {
         switch (found.kind) {
         case PIL_HUB_BUILTIN: st = open_builtin(out, &err); break;
-        case PIL_HUB_DIRECTORY:
-        case PIL_HUB_FILE: st = open_path(out, found.path, values, quiet, &err); break;
+        case PIL_HUB_DIRECTORY: st = open_directory(out, who, found.path, values, computes, quiet, &err); break;
+        case PIL_HUB_FILE: st = open_path(out, found.path, values, quiet, file, &err); break;
         }
     }
     if (!st) return PIL_EXIT_OK;

@@ -29,9 +29,15 @@ extern const char *const pil_precisions[]; /* the words of --precision, in the o
  * for another is no reason to use it all the same: E_UNSUPPORTED. */
 pillion_status pil_model_find(pil_hub_model *out, const char *name, uint64_t precision, pillion_error *err);
 
+/* For commands that take the model as an argument too: that one, if there is one, is put into values.
+ *   Returns PIL_EXIT_OK; PIL_EXIT_USAGE after one line on standard error when --model was given besides. */
+int pil_model_argument(pil_model_values *values, const char *who, char **args, size_t n_args);
+
 /* Finds and opens the model. Compiling it for the first time is shown on a terminal unless quiet.
- *   out     given: pillion_model_close. NULL on failure.
- *   Returns PIL_EXIT_OK, or the exit status after one line on standard error. */
-int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool quiet);
+ *   computes  its weights will be used: a file of the cache proves them with the canary text first, and is made again,
+ *             with one line on standard error, when they are damaged.
+ *   out       given: pillion_model_close. NULL on failure.
+ *   Returns   PIL_EXIT_OK, or the exit status after one line on standard error. */
+int pil_model_open(pillion_model **out, const char *who, const pil_model_values *values, bool computes, bool quiet);
 
 #endif

@@ -107,8 +107,7 @@ static pillion_status open_direct(pil_output *o, const char *path, bool whole, p
     return whole ? open_spool(o, err) : PILLION_OK;
 }
 
-/* Where a file is to be made that does not exist: at path, or where the symbolic links there lead to, each as seen from
- * its own folder. False (errno says why) when the kernel would not follow them either. */
+/* At path, or where the symbolic links there lead to, each as seen from its own folder. */
 static bool follow_links(char target[PATH_MAX], const char *path) {
     char next[PATH_MAX];
     ssize_t n = (ssize_t)strlen(path);
@@ -126,6 +125,10 @@ static bool follow_links(char target[PATH_MAX], const char *path) {
     return true;
 }
 
+bool pil_output_target(char target[PATH_MAX], const char *path) {
+    return realpath(path, target) || follow_links(target, path);
+}
+
 pillion_status pil_output_open(pil_output *o, const char *path, bool whole, pillion_error *err) {
     *o = (pil_output){.name = path};
     pillion_status st;
@@ -141,8 +144,7 @@ pillion_status pil_output_open(pil_output *o, const char *path, bool whole, pill
         bool exists = stat(path, &s) == 0;
         if (exists && S_ISDIR(s.st_mode)) st = pil_err_set(err, PILLION_E_IO, "%s: cannot write: is a directory", path);
         else if (exists && !S_ISREG(s.st_mode)) st = open_direct(o, path, whole, err);
-        else if (exists && realpath(path, target)) st = open_file(o, target, &s, err);
-        else if (follow_links(target, path)) st = open_file(o, target, NULL, err);
+        else if (pil_output_target(target, path)) st = open_file(o, target, exists ? &s : NULL, err);
         else st = failed(o, "cannot write", err);
     }
     if (st) pil_output_abort(o);

@@ -2,6 +2,7 @@
 #ifndef PIL_CMD_OUTPUT_H
 #define PIL_CMD_OUTPUT_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -23,6 +24,10 @@ typedef struct pil_output {
  *           collected in a nameless temporary file.
  * Errors    E_NOT_FOUND, E_IO, E_NOMEM; then there is nothing to close. */
 PILLION_MUST_USE pillion_status pil_output_open(pil_output *o, const char *path, bool whole, pillion_error *err);
+
+/* Where a file is to be made: at path, or where the symbolic links there lead to, also if there is no file yet. False
+ * (errno says why) when the kernel would not follow them either. */
+bool pil_output_target(char target[PATH_MAX], const char *path);
 
 /* Pushes what was written so far towards its destination; E_IO when that failed (a full disk shows here). */
 PILLION_MUST_USE pillion_status pil_output_flush(pil_output *o, pillion_error *err);

@@ -7,12 +7,16 @@
  * Tests:  tests/cmd/test_replay.py. */
 #include "cmd/recorded.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/limits.h"
+
+#define READ_BYTES (256 * PIL_KIB)
 
 static const char *const text_members[] = {"text", "content", "chunk", "prompt"};
 static const char *const wrappers[] = {"texts",     "input", "inputs",  "batch", "batches", "chunks",
@@ -157,14 +161,45 @@ static pillion_status add_bytes(pil_recorded *r, const char *s, size_t n, const 
     return pil_err_set(err, st, "%s: byte %zu: %s", file, mark + offset, why.text);
 }
 
+/* Standard input may be a pipe, which cannot say how long it is. */
+static pillion_status read_stdin(pil_buf *out, pillion_error *err) {
+    size_t n;
+    do {
+        char *room = pil_buf_reserve(out, READ_BYTES);
+        if (!room && out->failed == PILLION_E_LIMIT)
+            return pil_err_set(err, PILLION_E_LIMIT, "standard input: more than %zu bytes", PIL_LIMIT_JSON_FILE);
+        if (!room) return pil_err_no_memory(err);
+        n = fread(room, 1, READ_BYTES, stdin);
+        out->len += n;
+    } while (n > 0);
+    if (ferror(stdin)) return pil_err_set(err, PILLION_E_IO, "standard input: cannot read: %s", strerror(errno));
+    return PILLION_OK;
+}
+
+static pillion_status add_file(pil_recorded *r, const char *s, size_t n, const char *file, pillion_error *err) {
+    size_t before = r->n_texts;
+    if (is_blank(s, n)) return pil_err_set(err, PILLION_E_FORMAT, "%s: is empty", file);
+    pillion_status st = add_bytes(r, s, n, file, err);
+    if (!st && r->n_texts == before) st = pil_err_set(err, PILLION_E_FORMAT, "%s: there is no text in it", file);
+    return st;
+}
+
 pillion_status pil_recorded_read(pil_recorded *r, const char *path, pillion_error *err) {
+    pillion_status st;
+    if (strcmp(path, "-") == 0) {
+        pil_buf in;
+        pil_buf_init(&in, PIL_LIMIT_JSON_FILE);
+        st = read_stdin(&in, err);
+        if (!st) st = add_file(r, in.bytes, in.len, "standard input", err);
+        pil_buf_deinit(&in);
+        return st;
+    }
     char *bytes;
-    size_t n, before = r->n_texts;
-    pillion_status st = pil_file_read(&bytes, &n, path, PIL_LIMIT_JSON_FILE, err);
+    size_t n;
+    st = pil_file_read(&bytes, &n, path, PIL_LIMIT_JSON_FILE, err);
     if (st) return st;
-    st = add_bytes(r, bytes, n, path, err);
+    st = add_file(r, bytes, n, path, err);
     free(bytes);
-    if (!st && r->n_texts == before) st = pil_err_set(err, PILLION_E_FORMAT, "%s: there is no text in it", path);
     return st;
 }
 

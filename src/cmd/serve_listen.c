@@ -98,21 +98,30 @@ static void url_of(const pil_listener *l, char *out, size_t out_bytes) {
     else snprintf(out, out_bytes, "http://%s%s%s:%u", is_v6 ? "[" : "", host, is_v6 ? "]" : "", pil_listener_port(l));
 }
 
-/* Where we listen, and with the first address a line to try. */
-static void say_address(const pil_serve *s, const pil_listener *l, bool first) {
-    FILE *out = isatty(STDOUT_FILENO) ? stdout : stderr;
+static FILE *people(void) { return isatty(STDOUT_FILENO) ? stdout : stderr; }
+
+/* Where we listen: work is held until the model is ready. */
+static void say_address(const pil_serve *s, const pil_listener *l) {
+    FILE *out = people();
     const char *host = pil_listener_host(l);
-    char url[400], where[300] = "";
-    bool is_unix = pil_listener_is_unix(l);
+    char url[400];
     url_of(l, url, sizeof url);
-    if (is_unix) snprintf(where, sizeof where, " --unix-socket %s", host);
-    if (is_unix) fprintf(out, "pillion %s: %s on unix:%s\n", pillion_version(), s->model_name, host);
+    if (pil_listener_is_unix(l)) fprintf(out, "pillion %s: %s on unix:%s\n", pillion_version(), s->model_name, host);
     else fprintf(out, "pillion %s: %s on %s\n", pillion_version(), s->model_name, url);
-    if (first)
-        fprintf(out, "try: curl -s%s%s %s/embed -H 'content-type: application/json' -d '{\"texts\":[\"hello\"]}'\n",
-                where, s->token.text[0] ? " -H \"authorization: bearer $TOKEN\"" : "", url);
     if (!is_here_only(l) && !s->token.text[0])
         fprintf(out, "note: other machines can reach this server, and nothing asks them for a token\n");
+    fflush(out);
+}
+
+/* A line to try with the first address, once it will be answered. */
+static void say_example(const pil_serve *s) {
+    FILE *out = people();
+    const pil_listener *l = pil_server_listener(s->server, 0);
+    char url[400], where[300] = "";
+    url_of(l, url, sizeof url);
+    if (pil_listener_is_unix(l)) snprintf(where, sizeof where, " --unix-socket %s", pil_listener_host(l));
+    fprintf(out, "try: curl -s%s%s %s/embed -H 'content-type: application/json' -d '{\"texts\":[\"hello\"]}'\n", where,
+            s->token.text[0] ? " -H \"authorization: bearer $TOKEN\"" : "", url);
     fflush(out);
 }
 
@@ -427,7 +436,7 @@ static pillion_status open_handshake(pil_serve *s, pillion_error *err) {
 static void announce(pil_serve *s) {
     const pil_listener *l;
     offer(s);
-    for (size_t i = 0; (l = pil_server_listener(s->server, i)); i++) say_address(s, l, i == 0);
+    for (size_t i = 0; (l = pil_server_listener(s->server, i)); i++) say_address(s, l);
 }
 
 pillion_status pil_serve_listen(pil_serve *s, pillion_error *err) {
@@ -465,8 +474,10 @@ static pillion_status replace_old(pil_serve *s, pillion_error *err) {
 
 pillion_status pil_serve_ready(pil_serve *s, pillion_error *err) {
     pillion_status st = s->link >= 0 ? replace_old(s, err) : PILLION_OK;
-    if (!st) pil_notify("READY=1\nMAINPID=%d\nSTATUS=Serving %s", (int)getpid(), s->model_name);
-    return st;
+    if (st) return st;
+    say_example(s);
+    pil_notify("READY=1\nMAINPID=%d\nSTATUS=Serving %s", (int)getpid(), s->model_name);
+    return PILLION_OK;
 }
 
 void pil_serve_leave(pil_serve *s) {

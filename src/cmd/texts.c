@@ -26,13 +26,16 @@
 #include "base/utf8.h"
 
 #define READ_BYTES (256 * PIL_KIB)
+#define ID_BYTES_MAX 1024         /* of an id: it names a text, and is none */
+#define ID_JSON_BYTES (6 * ID_BYTES_MAX + 3) /* each byte an escape, quotes, NUL */
 #define BLOCK_BYTES (4 * PIL_MIB) /* a block ends once it holds so much text */
 
 const char *const pil_texts_formats[] = {"auto", "lines", "jsonl", NULL};
 
-/* A text of the current block, in pil_texts.block. */
+/* A text of the current block, in pil_texts.block. Its id, if it has one, is JSON that ends in NUL. */
 typedef struct span {
-    size_t offset, bytes;
+    size_t offset, bytes, id_offset;
+    bool has_id;
 } span;
 
 struct pil_texts {
@@ -113,7 +116,7 @@ pillion_status pil_texts_open(pil_texts **out, char **args, size_t n_args, const
     t->format = format;
     t->block_texts = block_texts;
     pil_buf_init(&t->window, PIL_LIMIT_LINE_BYTES + READ_BYTES + 2);
-    pil_buf_init(&t->block, BLOCK_BYTES + PIL_LIMIT_LINE_BYTES + 2);
+    pil_buf_init(&t->block, BLOCK_BYTES + PIL_LIMIT_LINE_BYTES + ID_JSON_BYTES + 2);
     t->spans = calloc(block_texts, sizeof *t->spans);
     t->inputs = calloc(block_texts, sizeof *t->inputs);
     pillion_status st = t->spans && t->inputs ? choose_source(t, args, n_args, input, err) : pil_err_no_memory(err);
@@ -130,6 +133,10 @@ void pil_texts_close(pil_texts *t) {
     free(t->spans);
     free(t->inputs);
     free(t);
+}
+
+const char *pil_texts_id(const pil_texts *t, size_t i) {
+    return !t->args && t->spans[i].has_id ? t->block.bytes + t->spans[i].id_offset : NULL;
 }
 
 const char *pil_texts_name(const pil_texts *t) { return t->name; }
@@ -215,6 +222,19 @@ static pillion_status add_text(pil_texts *t, const char *s, size_t n, pillion_er
     return pil_buf_append(&t->block, s, n) ? pil_err_no_memory(err) : PILLION_OK;
 }
 
+/* What else "id" may be names nothing, or might not be given back as it came, and is left alone. */
+static pillion_status add_id(pil_texts *t, const pil_json *id, pillion_error *err) {
+    pil_json_type type = pil_json_typeof(id);
+    size_t n = 0;
+    if (type != PIL_JSON_STRING && type != PIL_JSON_INT) return PILLION_OK;
+    if (pil_json_string(id, &n) && n > ID_BYTES_MAX)
+        return pil_err_set(err, PILLION_E_LIMIT, "%s: line %llu: the id has %zu bytes, the limit is %d", t->name,
+                           (unsigned long long)t->line, n, ID_BYTES_MAX);
+    t->spans[t->n_spans - 1].has_id = true;
+    t->spans[t->n_spans - 1].id_offset = t->block.len;
+    return pil_json_put(&t->block, id) || pil_buf_putc(&t->block, '\0') ? pil_err_no_memory(err) : PILLION_OK;
+}
+
 /* The text of one JSON line is appended to the block. */
 static pillion_status add_json(pil_texts *t, const char *line, size_t n, pillion_error *err) {
     pil_json *root;
@@ -228,12 +248,15 @@ static pillion_status add_json(pil_texts *t, const char *line, size_t n, pillion
                            t->name, number, offset, why.text);
     size_t text_bytes;
     const char *text = pil_json_string(pil_json_get(root, "text"), &text_bytes);
-    if (text) st = add_text(t, text, text_bytes, err);
-    else
+    if (text) {
+        st = add_text(t, text, text_bytes, err);
+        if (!st) st = add_id(t, pil_json_get(root, "id"), err);
+    } else {
         st = pil_err_set(err, PILLION_E_FORMAT,
                          "%s: line %llu: not a JSON object with a string \"text\" (--input-format lines takes every "
                          "line as it is)",
                          t->name, number);
+    }
     pil_json_free(root);
     return st;
 }

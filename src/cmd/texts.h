@@ -34,6 +34,10 @@ void pil_texts_close(pil_texts *t); /* accepts NULL */
  *           text is to blame; E_IO, E_NOMEM. Texts before the wrong one that were not handed out yet are dropped. */
 PILLION_MUST_USE pillion_status pil_texts_next(pil_texts *t, const pillion_input **in, size_t *n, pillion_error *err);
 
+/* The member "id" of the i-th text of the last block, as JSON: a string or a whole number that came with it in a JSON
+ * line. NULL when there is none. Borrowed until the next block. */
+const char *pil_texts_id(const pil_texts *t, size_t i);
+
 /* "notes.txt", "standard input", "arguments". */
 const char *pil_texts_name(const pil_texts *t);
 

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 
 #define TOKEN_FILE_MAX ((size_t)4096)
 
@@ -38,6 +40,10 @@ pillion_status pil_token_read(pil_token *out, const char *path, pillion_error *e
     st = set(out, bytes, n, path, err);
     explicit_bzero(bytes, n);
     free(bytes);
+    struct stat s;
+    if (!st && stat(path, &s) == 0 && s.st_mode & S_IROTH)
+        pil_log(PIL_LOG_WARN, "every user of this machine can read the token", "file=\"%s\" mode=%04o", path,
+                (unsigned)s.st_mode & 07777);
     return st;
 }
 

@@ -62,8 +62,10 @@ static void put_npy_header(pil_vectors *v) {
     pil_buf_append(&v->buf, text, sizeof text - 1);
 }
 
-static void put_json_item(pil_vectors *v, const pillion_item *item) {
-    pil_buf_printf(&v->buf, "{\"index\":%llu,\"embedding\":", (unsigned long long)v->n);
+static void put_json_item(pil_vectors *v, const pillion_item *item, const char *id) {
+    pil_buf_printf(&v->buf, "{\"index\":%llu", (unsigned long long)v->n);
+    if (id) pil_buf_printf(&v->buf, ",\"id\":%s", id);
+    pil_buf_puts(&v->buf, ",\"embedding\":");
     pil_json_put_f32_array(&v->buf, item->values, item->n_values);
     pil_buf_printf(&v->buf, ",\"tokens\":%u,\"truncated\":%s}", item->n_tokens, item->truncated ? "true" : "false");
 }
@@ -77,16 +79,16 @@ static void put_csv_item(pil_vectors *v, const pillion_item *item) {
     pil_buf_putc(&v->buf, '\n');
 }
 
-static void put_item(pil_vectors *v, const pillion_item *item) {
+static void put_item(pil_vectors *v, const pillion_item *item, const char *id) {
     switch (v->format) {
     case PIL_VECTORS_AUTO: assert(!"decided by the caller"); break;
     case PIL_VECTORS_JSONL:
-        put_json_item(v, item);
+        put_json_item(v, item, id);
         pil_buf_putc(&v->buf, '\n');
         break;
     case PIL_VECTORS_JSON:
         if (v->n) pil_buf_puts(&v->buf, ",\n");
-        put_json_item(v, item);
+        put_json_item(v, item, id);
         break;
     case PIL_VECTORS_CSV: put_csv_item(v, item); break;
     case PIL_VECTORS_NPY:
@@ -96,8 +98,8 @@ static void put_item(pil_vectors *v, const pillion_item *item) {
 }
 
 pillion_status pil_vectors_begin(pil_vectors *v, pil_output *out, pil_vectors_format format, uint32_t dim,
-                                 pillion_error *err) {
-    *v = (pil_vectors){.out = out, .format = format, .dim = dim};
+                                 const pil_texts *texts, pillion_error *err) {
+    *v = (pil_vectors){.out = out, .format = format, .dim = dim, .texts = texts};
     pil_buf_init(&v->buf, BUF_BYTES);
     if (format == PIL_VECTORS_JSON) pil_buf_putc(&v->buf, '[');
     if (format == PIL_VECTORS_NPY) put_npy_header(v);
@@ -112,7 +114,7 @@ pillion_status pil_vectors_begin(pil_vectors *v, pil_output *out, pil_vectors_fo
 pillion_status pil_vectors_add(pil_vectors *v, const pillion_item *items, size_t n, pillion_error *err) {
     for (size_t i = 0; i < n; i++) {
         assert(!items[i].status && items[i].n_values == v->dim);
-        put_item(v, &items[i]);
+        put_item(v, &items[i], pil_texts_id(v->texts, i));
         pillion_status st = v->buf.len >= PUSH_BYTES ? push(v, err) : PILLION_OK;
         if (st) return st;
     }

@@ -59,8 +59,8 @@ static pillion_status check_prompt(const pil_work *w, pillion_error *err) {
     return st;
 }
 
-int pil_work_open_model(pil_work *w) {
-    int status = pil_model_open(&w->model, w->who, &w->values->model, w->values->quiet);
+int pil_work_open_model(pil_work *w, bool computes) {
+    int status = pil_model_open(&w->model, w->who, &w->values->model, computes, w->values->quiet);
     if (status) return status;
     pillion_error err = {0};
     pillion_session_options opt;

@@ -53,8 +53,8 @@ typedef struct pil_work {
 /* Opens the texts: what can be wrong about them is found before a model is loaded. Returns the exit status after one
  * line on standard error. Close whatever happens. */
 int pil_work_open_texts(pil_work *w, const char *who, const pil_work_values *values, char **args, size_t n_args);
-/* Opens model and session. */
-int pil_work_open_model(pil_work *w);
+/* Opens model and session. computes: as pil_model_open has it. */
+int pil_work_open_model(pil_work *w, bool computes);
 
 /* Gets the answers of one block, which begins at index w->n_texts. in and items: [n], borrowed for the call.
  * err: filled when it fails. */

@@ -5,8 +5,8 @@
  * Flow:       usable? -> done, without any lock. Else lock NAME….lock -> usable now? (another process was faster) ->
  *             compile.
  * Invariants: (1) a file under the final name is complete, because pil_compile commits by renaming. (2) the lock
- *             file is never removed: removing it would let two processes hold locks on two files of one name. (3)
- *             the lock is the kernel's (flock), so it falls when its holder dies.
+ *             file is never removed, also when compiling fails: removing it would let two processes hold locks on two
+ *             files of one name. It is empty. (3) the lock is the kernel's (flock), so it falls when its holder dies.
  * Usable:     it opens with all checks of pil_compiled_open and its source files are as they were. Damaged weights,
  *             which opening does not read, are the canary's to find.
  * Tests:      tests/compile/test_cache.c. */
@@ -33,8 +33,16 @@ pillion_status pil_cache_dir(char *out, size_t out_bytes, pillion_error *err) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (xdg && xdg[0] == '/') return pil_file_join(out, out_bytes, xdg, "pillion", err);
     if (home && home[0] == '/') return pil_file_join(out, out_bytes, home, ".cache/pillion", err);
-    return pil_err_set(err, PILLION_E_ARG,
-                       "no place for compiled models: neither XDG_CACHE_HOME nor HOME is an absolute path");
+    return pil_err_set(err, PILLION_E_IO, "neither XDG_CACHE_HOME nor HOME is an absolute path");
+}
+
+/* The folder does not serve, for reasons outside of the model: E_IO whatever the reason is, and what to do, unless a
+ * long path leaves no room for it. */
+static pillion_status no_place(pillion_status st, const pillion_error *why, pillion_error *err) {
+    static const char advice[] = "; compiled models are kept there: set XDG_CACHE_HOME to a folder that can be "
+                                 "written, or use 'pillion compile'";
+    bool fits = strlen(why->text) + sizeof advice <= sizeof why->text;
+    return pil_err_set(err, st == PILLION_E_NOMEM ? st : PILLION_E_IO, "%s%s", why->text, fits ? advice : "");
 }
 
 /* Letters, digits, dots and dashes of the model's name; a slash and anything else become one underscore. */
@@ -89,9 +97,10 @@ static pillion_status lock(int *fd, const char *path, pillion_error *err) {
 static pillion_status compile_locked(const char *dir, const pillion_model_options *opt, const char *cache_dir,
                                      const char *path, pillion_error *err) {
     int fd = -1;
-    pillion_status st = pil_file_mkdirs(cache_dir, err);
-    if (!st) st = lock(&fd, path, err);
-    if (st) return st;
+    pillion_error why = {0};
+    pillion_status st = pil_file_mkdirs(cache_dir, &why);
+    if (!st) st = lock(&fd, path, &why);
+    if (st) return no_place(st, &why, err);
     if (!is_usable(path, dir)) st = pil_compile(dir, path, NULL, opt->precision, opt->progress, opt->progress_ud, err);
     close(fd);
     return st;
@@ -101,12 +110,14 @@ pillion_status pil_cache_prepare(const char *dir, const pillion_model_options *o
                                  pillion_error *err) {
     char fallback[PATH_MAX];
     const char *cache_dir = opt->cache_dir;
+    pillion_error why = {0};
     pillion_status st = PILLION_OK;
     if (!cache_dir) {
-        st = pil_cache_dir(fallback, sizeof fallback, err);
+        st = pil_cache_dir(fallback, sizeof fallback, &why);
+        if (st) return no_place(st, &why, err);
         cache_dir = fallback;
     }
-    if (!st) st = choose_path(out_path, out_bytes, cache_dir, dir, err);
+    st = choose_path(out_path, out_bytes, cache_dir, dir, err);
     if (st || is_usable(out_path, dir)) return st;
     return compile_locked(dir, opt, cache_dir, out_path, err);
 }

@@ -97,7 +97,7 @@ pillion_status pil_compiled_verify(const pil_compiled *c, pillion_error *err);
 
 /* ── The cache ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* Where compiled models are kept: $XDG_CACHE_HOME/pillion, or ~/.cache/pillion. Errors: E_ARG (neither variable is an
+/* Where compiled models are kept: $XDG_CACHE_HOME/pillion, or ~/.cache/pillion. Errors: E_IO (neither variable is an
  * absolute path), E_LIMIT. */
 pillion_status pil_cache_dir(char *out, size_t out_bytes, pillion_error *err);
 

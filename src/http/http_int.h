@@ -93,6 +93,7 @@ struct pil_exchange {
     char *text; /* of a document, squashed; chunks point into it */
     pil_chunk *chunks;
     size_t n_chunks;
+    size_t n_truncated; /* texts that were longer than the model takes: told in a header of the answer */
     bool normalize;
 };
 

@@ -1,12 +1,13 @@
 /* route.c - the table of routes, and what every request must pass before its handler sees it.
  *
  * Order:   Host, Origin (access.c) -> a browser's question for an allowed origin (200) -> token (401) -> path (404,
- *          307) -> method (405) -> room for it (503) -> handler.
+ *          307) -> method (405) -> a body that is not compressed (415) -> room for it (503) -> handler.
  * Probes:  /livez, /readyz and /health are answered without the token, because what asks them (a service manager, an
  *          orchestrator, a load balancer) has none; without it they say no more than whether work would be taken.
  * Tests:   tests/http/test_server.py, tests/http/test_access.py, tests/http/test_overload.py. */
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/limits.h"
 #include "http/http_int.h"
@@ -49,8 +50,11 @@ static const route routes[] = {
     {"GET", "/", root, ROUTE_PLAIN},
     {"HEAD", "/", root, ROUTE_PLAIN},
     {"GET", "/health", pil_sidecar_health, ROUTE_PROBE},
+    {"HEAD", "/health", pil_sidecar_health, ROUTE_PROBE},
     {"GET", "/livez", livez, ROUTE_PROBE},
+    {"HEAD", "/livez", livez, ROUTE_PROBE},
     {"GET", "/readyz", readyz, ROUTE_PROBE},
+    {"HEAD", "/readyz", readyz, ROUTE_PROBE},
     {"GET", "/info", pil_sidecar_info, ROUTE_PLAIN},
     {"POST", "/embed", pil_sidecar_embed, ROUTE_WORK},
     {"POST", "/embed-file", pil_sidecar_embed_file, ROUTE_WORK},
@@ -125,6 +129,7 @@ typedef enum gate {
     GATE_TOKEN,
     GATE_PATH, /* not found, or to be redirected */
     GATE_METHOD,
+    GATE_CODING, /* a compressed body */
     GATE_CLOSED, /* nobody computes */
     GATE_QUEUE,  /* too much waits to be computed */
     GATE_FULL,   /* too much is in memory */
@@ -144,6 +149,11 @@ static bool is_queue_full(const pil_exchange *x) {
            pil_pool_is_full(x->server->pool, pil_conn_client(x->conn), SMALL_BODY_MAX);
 }
 
+static bool is_coded(const pil_exchange *x) {
+    const char *coding = pil_http_parser_header(x->parser, "content-encoding", NULL);
+    return coding && strcasecmp(coding, "identity") != 0;
+}
+
 static void look(const pil_exchange *x, passage *p) {
     *p = (passage){.at = GATE_ACCESS};
     p->status = pil_access_check(x, &p->why);
@@ -154,6 +164,7 @@ static void look(const pil_exchange *x, passage *p) {
     if (asks) p->at = GATE_PREFLIGHT;
     else if (!(p->route && p->route->kind == ROUTE_PROBE) && !pil_access_has_token(x)) p->at = GATE_TOKEN;
     else if (!p->route) p->at = p->same_path ? GATE_METHOD : GATE_PATH;
+    else if (p->route->kind == ROUTE_WORK && is_coded(x)) p->at = GATE_CODING;
     else if (p->route->kind == ROUTE_WORK && pil_sidecar_refuses(pil_pool_info_of(x->server->pool)))
         p->at = GATE_CLOSED;
     else if (p->route->kind == ROUTE_WORK && is_queue_full(x)) p->at = GATE_QUEUE;
@@ -214,6 +225,10 @@ void pil_route_run(pil_exchange *x) {
     case GATE_METHOD:
         snprintf(allow, sizeof allow, "allow: %s\r\n", p.same_path->method);
         send_detail(x, 405, "Method Not Allowed", allow);
+        return;
+    case GATE_CODING:
+        send_detail(x, 415, "Content-Encoding is not understood: send the body as it is",
+                    "accept-encoding: identity\r\n");
         return;
     case GATE_CLOSED:
         pil_answer_busy(x, pil_pool_retry_after_ms(x->server->pool), "Model not loaded");

@@ -6,7 +6,7 @@
  *          PIL_LIMIT_HOLD_MS it is a 503, which the clients of this protocol try again.
  * Source:  the protocol's own answers, measured; tests/http/sidecar_cases.json. What differs on purpose: 501 when a
  *          tool is not installed, 422 with the document's fault where the sidecar said 500, 403 for files nobody has
- *          opened up.
+ *          opened up, HEAD for probes, a word about the content type where that is what is wrong.
  * Tests:   tests/http/test_sidecar.py, tests/http/test_files.py. */
 #include <assert.h>
 #include <stdlib.h>
@@ -86,7 +86,7 @@ static void put_details(pil_buf *body, const pil_server *s, const pil_pool_info 
     pil_sched_load load;
     pil_pool_measure(s->pool, &load);
     pil_buf_printf(body, ",\"device\":\"cpu\",\"state\":\"%s\",\"workers\":%u,\"workers_ready\":%u", state_of(s, info),
-                   info->workers, info->workers_ready);
+                   info->workers + info->express, info->workers_ready);
     pil_buf_printf(body, ",\"deaths\":%llu,\"restarts\":%llu,\"retries\":%llu,\"poisoned\":%llu",
                    (unsigned long long)load.deaths, (unsigned long long)load.restarts,
                    (unsigned long long)load.retries, (unsigned long long)load.texts_poisoned);
@@ -179,6 +179,7 @@ static void on_embedded(const pil_job *job, void *ud) {
         answer_failed(x, job, failed);
         return;
     }
+    for (size_t i = 0; i < pil_job_count(job); i++) x->n_truncated += pil_job_item(job, i)->truncated;
     pil_vectors_answer(x, job);
 }
 

@@ -285,12 +285,14 @@ static void put_json_error(check *c, const char *body, size_t n, size_t offset, 
     end_error(c);
 }
 
-/* The raw body as a string: what a body of another type is, for FastAPI. */
+/* The raw body as a string: what a body of another type is, for FastAPI, which does not say so. `curl -d` alone sends a
+ * form. */
 static void put_raw_error(check *c, const char *body, size_t n) {
     begin_error(c, "model_attributes_type", NULL, SIZE_MAX,
                 "Input should be a valid dictionary or object to extract fields from");
     size_t valid = pil_utf8_valid(body, cut(body, n, PIL_LIMIT_ECHO_BYTES + 4));
     put_echo_string(c->out, body, valid);
+    pil_buf_puts(c->out, ",\"ctx\":{\"error\":\"the content-type of the request is not application/json\"}");
     end_error(c);
 }
 

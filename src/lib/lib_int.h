@@ -10,6 +10,7 @@
 
 struct pillion_model {
     pil_compiled compiled;
+    char *path; /* of the compiled file; NULL: it is in memory */
     pillion_info info;
     char pooling[64];
     const char *prompt_names[PIL_PROMPTS_MAX], *prompt_texts[PIL_PROMPTS_MAX];

@@ -96,9 +96,10 @@ pillion_status pillion_model_open(pillion_model **out, const char *path, const p
     pillion_status st = pillion_prepare(path, opt, compiled, sizeof compiled, err);
     if (st) return st;
     pillion_model *m = calloc(1, sizeof *m);
-    st = m ? pil_compiled_open(&m->compiled, compiled, err) : pil_err_no_memory(err);
+    if (m) m->path = strdup(compiled);
+    st = m && m->path ? pil_compiled_open(&m->compiled, compiled, err) : pil_err_no_memory(err);
     if (st) {
-        free(m);
+        pillion_model_close(m);
         return st;
     }
     fill_info(m);
@@ -120,17 +121,30 @@ pillion_status pillion_model_open_memory(pillion_model **out, const void *data, 
     return PILLION_OK;
 }
 
+/* What a proof has found, with the name of what it was found in. */
+static pillion_status proved(const pillion_model *m, pillion_status st, const pillion_error *why, pillion_error *err) {
+    bool is_damaged_file = st == PILLION_E_FORMAT && m->path;
+    if (!st) return PILLION_OK;
+    return pil_err_set(err, st, "%.150s: %s%s", m->path ? m->path : m->info.name, why->text,
+                       is_damaged_file ? "; remove it and compile it again" : "");
+}
+
 pillion_status pillion_model_verify(const pillion_model *model, pillion_error *err) {
-    return pil_compiled_verify(&model->compiled, err);
+    pillion_error why = {0};
+    pillion_status st = pil_compiled_verify(&model->compiled, &why);
+    return proved(model, st, &why, err);
 }
 
 pillion_status pillion_model_check(const pillion_model *model, pillion_error *err) {
-    return pil_compiled_sing(&model->compiled, err);
+    pillion_error why = {0};
+    pillion_status st = pil_compiled_sing(&model->compiled, &why);
+    return proved(model, st, &why, err);
 }
 
 void pillion_model_close(pillion_model *model) {
     if (!model) return;
     pil_compiled_close(&model->compiled);
+    free(model->path);
     free(model);
 }
 

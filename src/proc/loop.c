@@ -457,10 +457,14 @@ pillion_status pil_listener_resolve(pil_loop *l, const char *host, char *out, si
     return st;
 }
 
+static bool is_socket(const char *path) {
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 /* Whether nobody answers on a Unix socket whose file is there: its server is dead. */
 static bool is_dead_socket(const char *path) {
-    struct stat st;
-    if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode)) return false;
+    if (!is_socket(path)) return false;
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof a.sun_path) return false;
     memcpy(a.sun_path, path, strlen(path));
@@ -521,6 +525,8 @@ pillion_status pil_listener_open(pil_listener **out, pil_loop *loop, const char 
     if (!e) e = uv_listen(&l->uv.stream, BACKLOG, on_connection);
     if (e) {
         pil_listener_close(l);
+        if (path && e == UV_EADDRINUSE && !is_socket(path))
+            return pil_err_set(err, PILLION_E_ARG, "cannot listen on %.140s: it is there, and is not a socket", path);
         *in_use = e == UV_EADDRINUSE;
         char where[320];
         if (path) snprintf(where, sizeof where, "cannot listen on %.200s", path);

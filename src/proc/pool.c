@@ -11,6 +11,7 @@
  *             there is no timer but that of the canary.
  * Not here:   one worker process (seat.c), the compiling child (compiler.c), what to do (sched/).
  * Tests:      tests/proc/test_pool.c, tests/http/test_server.py. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -167,8 +168,12 @@ bool pil_pool_recompile(pil_pool *p, uint32_t opened) {
         start_waiting(p);
         return true;
     }
-    if (!p->served && pil_loop_now_ms(p->loop) < p->compiled_ms + RECOMPILE_MS) return false;
+    if (!p->served && p->compiled_ms && pil_loop_now_ms(p->loop) < p->compiled_ms + RECOMPILE_MS) return false;
     p->served = false;
+    if (unlink(p->file) != 0 && errno != ENOENT) {
+        pil_log(PIL_LOG_ERROR, "compiled file not removed", "file=\"%s\" reason=\"%s\"", p->file, strerror(errno));
+        return false;
+    }
     pillion_error err = {0};
     if (!pil_compiler_start(&p->compiler, &err)) return true;
     pil_log(PIL_LOG_ERROR, "compiler not started", "reason=\"%s\"", err.text);
@@ -197,7 +202,8 @@ void pil_pool_compiled(pil_pool *p, bool progress) {
         return;
     }
     pil_pool_wake(p);
-    p->compiled_ms = pil_loop_now_ms(p->loop);
+    bool was_there = p->compiler.path && p->compilations == 0 && p->info.prepare_total == 0;
+    if (!was_there) p->compiled_ms = pil_loop_now_ms(p->loop);
     if (p->compiler.path) {
         free(p->file);
         p->file = p->compiler.path;
@@ -250,6 +256,7 @@ static pillion_status create_sched(pil_pool *p, const pil_pool_options *opt, pil
     if (getentropy(&o.seed, sizeof o.seed) != 0) o.seed = pil_clock_ns();
     pil_fault_times(&o);
     p->info.workers = o.workers;
+    p->info.express = o.express;
     p->n_seats = o.workers + o.express;
     return pil_sched_create(&p->sched, &o, err);
 }

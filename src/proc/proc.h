@@ -26,7 +26,8 @@ typedef enum pil_pool_state {
 
 typedef struct pil_pool_info {
     pil_pool_state state;
-    uint32_t workers, workers_ready; /* the second with the one for short work */
+    uint32_t workers, express; /* how many there should be, and beside them for short work: 0 or 1 */
+    uint32_t workers_ready;    /* of both */
     uint32_t dim, hidden, max_tokens; /* 0 until a worker has been ready once */
     char sandbox[128]; /* what cages the workers: "full", "partial: ..."; "" until then */
     uint64_t deaths; /* workers that ended without being told to */

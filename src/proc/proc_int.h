@@ -111,7 +111,7 @@ struct pil_pool {
     uint32_t n_seats;
     pil_compiler compiler;
     uint32_t compilations; /* that gave a file */
-    uint64_t compiled_ms; /* when the last compilation ended */
+    uint64_t compiled_ms; /* when the last compilation ended; 0: the file was there already */
     bool served;          /* a worker has opened what it made */
     pil_oom oom;
     pil_ticket *tickets;
@@ -128,7 +128,8 @@ void pil_pool_turn(pil_pool *p);
 /* The model cannot be served, whoever starts: for ever. */
 void pil_pool_fail(pil_pool *p, pillion_status status, const char *text);
 /* Has the model compiled again for the seats that wait, because a worker found wanting what compilation number `opened`
- * had made; a newer file is used as it is. False when one was made just now and nobody could use it. */
+ * had made; a newer file is used as it is. The old one is removed, because what is wrong with it may be where opening
+ * does not look: in the weights. False when one was made just now and nobody could use it, or it cannot be removed. */
 bool pil_pool_recompile(pil_pool *p, uint32_t opened);
 void pil_pool_compiled(pil_pool *p, bool progress); /* the compiler has ended, or only got on */
 void pil_pool_check_stopped(pil_pool *p);

@@ -14,12 +14,15 @@ SOURCE = Path(__file__).resolve().parents[2]
 MODELS = Path(os.environ.get("PILLION_MODELS", SOURCE / ".models"))
 SKIPPED = 77  # CTest's SKIP_RETURN_CODE
 
+CACHE = tempfile.TemporaryDirectory(prefix="pillion-cli-cache-")  # the user's own is none of a test's business
+
 OK, FAILURE, USAGE, NOT_FOUND, MODEL, INPUT = range(6)
 
 
 def environment(**extra):
     """The test's own environment without what would change the program's behaviour."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("EMBED_", "HF_", "PILLION_"))}
+    env["XDG_CACHE_HOME"] = CACHE.name
     env.update({k: str(v) for k, v in extra.items()})
     return env
 

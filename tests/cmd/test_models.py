@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import unittest
 
@@ -52,6 +53,12 @@ class Wrong(cli.Case):
         env = cli.environment(EMBED_MODEL="no/such-model")
         self.fails(cli.NOT_FOUND, "embed", "one", env=env, says="no/such-model")
 
+    def test_a_model_is_named_once(self):
+        env = cli.environment(EMBED_MODEL="no/such-model")
+        for command in ("show", "verify"):
+            self.fails(cli.USAGE, command, "-m", "some", "./none", says="both as an argument and with --model")
+            self.fails(cli.NOT_FOUND, command, "./none", env=env, says="./none")
+
     def test_a_file_that_is_no_model_is_refused(self):
         for content in (b"", b"x", b"\x10\0\0\0\0\0\0\0{}" + b" " * 14, os.urandom(4096), b"\xff" * 4096):
             (self.dir / "m").write_bytes(content)
@@ -72,7 +79,24 @@ class Wrong(cli.Case):
         self.fails(cli.USAGE, "compile", __file__, self.dir / "out", says="is not a directory")
         self.fails(cli.USAGE, "compile", self.dir, self.dir, says="name the file to write")
         self.fails(cli.USAGE, "compile", "--name", "x" * 200, self.dir, self.dir / "out", says="--name")
+        self.fails(cli.USAGE, "compile", self.dir, "-", says="name the file to write", cwd=self.dir)
         self.assertEqual(os.listdir(self.dir), [])
+
+    def test_compile_replaces_no_pipe_and_no_device(self):
+        os.mkfifo(self.dir / "pipe")
+        (self.dir / "link").symlink_to("pipe")
+        names = ["pipe", "link"]
+        if os.geteuid() == 0:  # a copy of /dev/full: never the device itself
+            os.mknod(self.dir / "full", stat.S_IFCHR | 0o600, os.makedev(1, 7))
+            names.append("full")
+        before = {name: os.lstat(self.dir / name) for name in os.listdir(self.dir)}
+        for name in names:
+            self.fails(cli.USAGE, "compile", MINILM if MINILM.is_dir() else self.dir, name, cwd=self.dir,
+                       says=f"{name}: is not a regular file")
+        for name, old in before.items():
+            now = os.lstat(self.dir / name)
+            self.assertEqual((now.st_mode, now.st_ino), (old.st_mode, old.st_ino), name)
+        self.assertEqual(set(os.listdir(self.dir)), set(before))
 
 
 @NEEDS_MINILM
@@ -120,6 +144,15 @@ class Compiled(cli.Case):
             self.ok("compile", model, model / "compiled.safetensors")
         self.ok("verify", model / "compiled.safetensors")
 
+    def test_links_are_followed_to_the_file_that_is_written(self):
+        (self.dir / "there").mkdir()
+        (self.dir / "link").symlink_to("there/new")
+        for _ in range(2):  # not there yet, and there
+            self.ok("compile", MINILM, self.dir / "link")
+            self.assertTrue((self.dir / "link").is_symlink())
+            self.assertEqual(os.listdir(self.dir / "there"), ["new"])
+        self.ok("verify", self.dir / "there/new")
+
     def test_a_flipped_bit_is_found(self):
         path = self.compile()
         size = path.stat().st_size
@@ -134,6 +167,31 @@ class Compiled(cli.Case):
                 self.fails(cli.MODEL, "verify", path, says=str(path))
                 flip(at)
         self.assertIn(f"verified: {size} bytes", self.ok("verify", path).decode())
+
+    def damage_the_cache(self):
+        """Compiles the model into the cache and overwrites weights of it. Gives the file."""
+        self.ok("show", MINILM, env=self.env)
+        file = next(self.cache.rglob("*.safetensors"))
+        with open(file, "r+b") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            data = f.tell()
+            f.seek(data + header["layer.0.qkv.weight"]["data_offsets"][0])
+            f.write(b"\x7f" * 16)
+        return file
+
+    def test_damaged_weights_in_the_cache_are_made_again(self):
+        texts, built_in = ("one", "two"), self.rows("embed", "one", "two")
+        for command in ("embed", "similarity"):
+            file = self.damage_the_cache()
+            self.ok("tokenize", "-m", MINILM, "one", env=self.env)  # needs no weights
+            self.fails(cli.MODEL, "verify", MINILM, env=self.env, says=[f"{file}: damaged", "remove it and compile"])
+            r = cli.pillion(command, "-m", MINILM, *texts, env=self.env)
+            self.assertEqual(r.returncode, cli.OK, r.stderr)
+            self.assertEqual(r.stderr.decode(), f"pillion {command}: {file}: damaged; it is compiled again\n")
+            self.ok("verify", MINILM, env=self.env)
+            again = cli.pillion("embed", "-m", MINILM, *texts, env=self.env)
+            self.assertEqual(again.stderr, b"")
+            self.assert_same_vectors([json.loads(line) for line in again.stdout.splitlines()], built_in)
 
     def test_a_file_cut_short_is_refused_at_once(self):
         path = self.compile()

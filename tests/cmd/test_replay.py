@@ -125,6 +125,10 @@ class Shapes(cli.Case):
                 self.assertEqual([len(b["texts"]) for b in batches], sizes)
                 self.assertEqual([b["batch"] for b in batches], list(range(1, len(sizes) + 1)))
 
+    def test_a_dash_is_standard_input(self):
+        batch, total = map(json.loads, self.ok("replay", "--json", "-", stdin=b'["a","b"]').splitlines())
+        self.assertEqual((batch["file"], len(batch["texts"]), total["ok"]), ("standard input", 2, True))
+
     def test_texts_alone_have_times_of_their_own(self):
         batch, = self.replay('["a","b","a longer text"]', "--alone")
         self.assertTrue(all(t["ms"] > 0 for t in batch["texts"]), batch)
@@ -147,7 +151,8 @@ class Shapes(cli.Case):
         for content, says in (
                 ('["ok",1]', "batch 1, behind 1 texts: a number where texts were expected"),
                 ('["ok",null]', "null where"), ("true", "a boolean where"), ('{"a":1}', "an object without texts"),
-                ('{"texts":3}', "an object without texts"), ("[]", "there is no text in it"), ("", "byte 0: "),
+                ('{"texts":3}', "an object without texts"), ("[]", "there is no text in it"), ("", "is empty"),
+                (" \n", "is empty"),
                 ('["a"', "byte 4: "), ('["a"]\n["b"', "line 2, byte 4: "), ('"a"\n7\n', "line 2: a number where"),
                 ('{"texts":["a"],"texts":[]}', "duplicate"), (b'["\xff"]', "byte 2: invalid UTF-8"),
                 ('["\\ud800"]', "byte "), ("[" * 40 + "]" * 40, "nested deeper")):
@@ -156,6 +161,8 @@ class Shapes(cli.Case):
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
                 r = self.fails(cli.INPUT, "replay", good, path, says=["pillion replay: ", "bad.json: ", says])
                 self.assertEqual(r.stdout, b"")
+        self.fails(cli.INPUT, "replay", "-", says="pillion replay: standard input: is empty")
+        self.fails(cli.INPUT, "replay", "-", stdin=b"[1]", says="standard input: batch 1, behind 0 texts: a number")
         self.fails(cli.NOT_FOUND, "replay", self.dir / "gone.json", says="gone.json")
         self.fails(cli.USAGE, "replay", says="an argument is missing")
         r = cli.pillion("replay", "-m", good, good)

@@ -51,6 +51,9 @@ class Similarity(cli.Case):
         row = json.loads(self.ok("similarity", "--json", "x", "a\tb").decode())
         self.assertEqual(row["text"], "a\tb")
 
+    def test_no_best_text_is_no_answer(self):
+        self.fails(cli.USAGE, "similarity", "--top", "0", "x", "y", says=["--top", "from 1 to 10000"])
+
     def test_errors_name_the_text(self):
         self.fails(cli.INPUT, "similarity", "x", stdin=b"a\n\xff\n", says="line 2: invalid UTF-8")
 

@@ -170,9 +170,28 @@ class Lines(cli.Case):
 class Json(cli.Case):
     def test_json_lines_are_recognised_by_the_first_line_that_is_not_blank(self):
         plain = self.rows("embed", "one", "two")
-        lines = b'\n \t\n{"text":"one"}\n\n{"id":7,"text":"two"}\n'
+        lines = b'\n \t\n{"text":"one"}\n\n{"more":7,"text":"two"}\n'
         self.assertEqual(self.rows("embed", stdin=lines), plain)
         self.assertEqual(self.rows("embed", "--input-format", "jsonl", stdin=lines), plain)
+
+    def test_an_id_is_given_back_with_its_text(self):
+        ids = [7, "a-7", -(1 << 63), "é\n\"\u0000", "", None, 1.5, True, [7], {"a": 7}, "x" * 1024, "\x01" * 1024]
+        lines = "".join(json.dumps({"id": i, "text": f"text {n}"}) + "\n" for n, i in enumerate(ids)).encode()
+        wanted = [i if isinstance(i, str) or (isinstance(i, int) and i is not True) else "none" for i in ids]
+        for args in (("embed",), ("tokenize",)):
+            rows = self.rows(*args, stdin=lines)
+            self.assertEqual([row.get("id", "none") for row in rows], wanted)
+            self.assertEqual([row["index"] for row in rows], list(range(len(ids))))
+        array = json.loads(self.ok("embed", "-f", "json", stdin=lines))
+        self.assertEqual([row.get("id", "none") for row in array], wanted)
+        csv = self.ok("embed", "-f", "csv", stdin=b'{"text":"a","id":1}\n')
+        self.assertEqual(csv, self.ok("embed", "-f", "csv", "a"))
+        self.assertNotIn("id", self.rows("embed", "a")[0])
+        for many in (3000, 9000):  # over several blocks
+            lines = "".join(json.dumps({"id": f"n{i}", "text": "t"}) + "\n" for i in range(many)).encode()
+            self.assertEqual([row["id"] for row in self.rows("tokenize", stdin=lines)], [f"n{i}" for i in range(many)])
+        self.fails(cli.INPUT, "embed", stdin=b'{"text":"a"}\n{"text":"b","id":"%s"}\n' % (b"x" * 1025),
+                   says=["line 2", "the id has 1025 bytes, the limit is 1024"])
 
     def test_escapes_are_text(self):
         rows = self.rows("embed", stdin=b'{"text":"caf\\u00e9 \\ud83d\\ude00"}\n{"text":"a\\nb"}\n{"text":"\\u0000"}\n')

@@ -158,6 +158,18 @@ class Committed(cli.Case):
         self.check("tools/completion/pillion.fish", "completion", "fish")
 
     @tool("groff")
+    def test_the_manual_page_has_examples_with_what_they_do_below_them(self):
+        r = subprocess.run(["groff", "-man", "-Tascii", "-P-c"], input=self.ok("help", "--man"), capture_output=True,
+                           check=True)
+        text = re.sub(".\b", "", r.stdout.decode())
+        examples = text.partition("\nEXAMPLES\n")[2].partition("\nEXIT STATUS\n")[0]
+        self.assertIn("\n       pillion show\n              the built-in model\n", examples)
+        for name in COMMANDS:
+            for line in self.ok(name, "--help").decode().partition("\nExamples:\n")[2].splitlines():
+                if line.startswith("  pillion "):
+                    self.assertIn(line.strip(), examples)
+
+    @tool("groff")
     def test_the_manual_page_has_no_troff_errors(self):
         r = subprocess.run(["groff", "-man", "-ww", "-Tutf8", "-z"], input=self.ok("help", "--man"),
                            capture_output=True, check=True)

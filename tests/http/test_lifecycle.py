@@ -76,6 +76,22 @@ class Start(Scratch):
             self.assertFalse([k for k in kids if is_alive(k)])
             self.assertFalse(list((self.dir / "cache").rglob("*.safetensors")))
 
+    def test_damaged_weights_in_the_cache_are_compiled_again(self):
+        with Server("--model", MINILM, env=self.cold) as s:
+            first = s.embed(["the same"])
+        compiled = next((self.dir / "cache").rglob("*.safetensors"))
+        with open(compiled, "r+b") as f:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            data = f.tell()
+            f.seek(data + header["layer.0.qkv.weight"]["data_offsets"][0])
+            f.write(b"\x7f" * 16)
+        with Server("--model", MINILM, env=self.cold) as s:
+            self.assertEqual(s.embed(["the same"]), first)
+            s.stop()
+            warnings = [line for line in s.stderr().splitlines() if "level=warn" in line]
+            self.assertIn(f'reason="{compiled}: damaged', "".join(warnings))
+        self.assertEqual(run("verify", compiled).returncode, 0)
+
     def test_a_damaged_compiled_file_is_an_error(self):
         run("compile", MINILM, self.dir / "m.safetensors", env=self.cold)
         data = (self.dir / "m.safetensors").read_bytes()
@@ -83,6 +99,18 @@ class Start(Scratch):
         r = run("serve", "--port", 0, "--model", self.dir / "m.safetensors")
         self.assertEqual(r.returncode, 4, r.stderr)
         self.assertIn(b"m.safetensors", r.stderr.splitlines()[-1])
+
+    def test_truncated_weights_are_announced_as_no_model_to_try(self):
+        broken = self.dir / "broken"
+        shutil.copytree(MINILM, broken, ignore=shutil.ignore_patterns("*.bin", "onnx", "openvino"))
+        os.truncate(broken / "model.safetensors", 1 << 20)
+        with Server("--model", broken, ready=False, env=self.cold) as s:
+            self.assertEqual(s.process.wait(20 * SLOW), 4)
+            self.assertIn("model.safetensors", s.stderr().splitlines()[-1])
+            self.assertNotIn("try: curl", s.stderr())
+            self.assertNotIn("model_loaded", s.stdout())
+        with Server(env=self.cold) as s:
+            self.assertTrue(s.wait(lambda: "try: curl" in s.stderr(), 5 * SLOW))
 
     def test_a_broken_model_directory_ends_the_server_with_its_reason(self):
         broken = self.dir / "broken"

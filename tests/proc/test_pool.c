@@ -178,6 +178,7 @@ static int fake_worker(const char *model) {
     if (strcmp(model, "--model=diefirst") == 0 && take_note(server, "died")) return 9;
     if (strcmp(model, "--model=hang") == 0) pause();
     if (strcmp(model, "--model=bad") == 0) return say_failed(&out, PILLION_E_FORMAT, "bad: not a model");
+    if (strstr(model, "cached")) return say_failed(&out, PILLION_E_FORMAT, "cached: damaged");
     if (strcmp(model, "--model=fresh") == 0 && has_note(server, "gone"))
         return say_failed(&out, PILLION_E_STALE, "fresh: not any more");
     pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2, "none");
@@ -205,7 +206,19 @@ static int fake_worker(const char *model) {
     }
 }
 
+/* A compiler that finds a file in the cache says nothing but its path. Of a cursed directory every file is damaged. */
+static int fake_cache(const char *source) {
+    char path[64];
+    note_path(path, (int)getppid(), "cached");
+    bool was_there = has_note((int)getppid(), "cached"), cursed = strcmp(source, "--source=cursed") == 0;
+    if (cursed) take_note((int)getppid(), "cached");
+    if (!was_there) puts("{\"done\":10,\"total\":10}");
+    printf("{\"path\":\"%s\"}\n", was_there || cursed ? path : "good");
+    return fflush(stdout);
+}
+
 static int fake_prepare(const char *source) {
+    if (strcmp(source, "--source=cached") == 0 || strcmp(source, "--source=cursed") == 0) return fake_cache(source);
     puts("{\"done\":5,\"total\":10}");
     puts("neither JSON nor of use");
     if (strcmp(source, "--source=aging") == 0)
@@ -264,7 +277,7 @@ static int teardown(void **state) {
     free(w);
     char path[64];
     static const char *const notes[] = {"died", "gone", "RUBBISH", "HUGE", "CLOSE", "OTHERTEXT", "OTHERID", "OLDLIFE",
-                                        "HALF", "DISK", "DISK2", "STARVED", "STARVED2"};
+                                        "HALF", "DISK", "DISK2", "STARVED", "STARVED2", "cached"};
     for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
         note_path(path, (int)getpid(), notes[i]);
         unlink(path);
@@ -591,6 +604,21 @@ static void a_compiled_file_that_went_stale_is_made_again(void **state) {
     assert_in_range(deaths(w), 1, 2); /* those that were killed: that a file is stale is nobody's death */
 }
 
+static void a_file_of_the_cache_whose_canary_fails_is_made_again(void **state) {
+    world *w = *state;
+    assert_true(take_note((int)getpid(), "cached"));
+    start(w, 2, "cached", NULL, NULL);
+    run_one(w, N);
+    assert_all_fine(w, N);
+    assert_false(has_note((int)getpid(), "cached"));
+    assert_int_equal(deaths(w), 0);
+}
+
+static void a_file_that_is_damaged_again_is_not_made_for_ever(void **state) {
+    assert_true(take_note((int)getpid(), "cached"));
+    assert_fails(*state, "cursed", NULL, PILLION_E_FORMAT, "cached: damaged");
+}
+
 static void a_directory_is_prepared_first(void **state) {
     world *w = *state;
     start(w, 1, "good", NULL, NULL);
@@ -673,6 +701,8 @@ int main(int argc, char **argv) {
         T(a_death_at_the_first_start_is_invisible),
         T(a_program_that_cannot_be_started_opens_the_breaker),
         T(a_compiled_file_that_went_stale_is_made_again),
+        T(a_file_of_the_cache_whose_canary_fails_is_made_again),
+        T(a_file_that_is_damaged_again_is_not_made_for_ever),
         T(a_directory_is_prepared_first),
         T(a_directory_that_cannot_be_prepared_fails_the_pool),
         T(a_path_is_any_bytes),
