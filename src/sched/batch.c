@@ -168,15 +168,15 @@ static const pil_batch *next_canary(pil_sched *s) {
 }
 
 /* Short jobs go to the express worker, else to one that is idle, or behind what it does if the express one is missing;
- * but not twice in a row while long jobs wait. */
-static const pil_batch *next_short(pil_sched *s, uint32_t n_out) {
+ * but not twice in a row while long jobs wait, unless `again`. */
+static const pil_batch *next_short(pil_sched *s, uint32_t n_out, bool again) {
     pil_slot *express = &s->slots[s->opt.workers];
     const pil_batch *b = NULL;
     if (has_room(express, n_out)) b = try_fill(s, express, PIL_SHARE_SHORT, false);
     bool avoiding = s->shares[PIL_SHARE_SHORT].n_avoiding > 0, open = n_out == 0 || pil_fleet_is_missing(s, express);
     for (uint32_t i = 0; i < s->opt.workers && !b && (open || avoiding); i++) {
         pil_slot *w = &s->slots[i];
-        bool turn = open && (!w->last_short || s->shares[PIL_SHARE_BULK].texts_waiting == 0);
+        bool turn = open && (again || !w->last_short || s->shares[PIL_SHARE_BULK].texts_waiting == 0);
         if (has_room(w, n_out) && (turn || avoiding)) b = try_fill(s, w, PIL_SHARE_SHORT, !turn);
     }
     return b;
@@ -196,11 +196,15 @@ static const pil_batch *next_bulk(pil_sched *s, uint32_t n_out) {
     return try_fill(s, &s->slots[s->opt.workers], PIL_SHARE_BULK, !helps);
 }
 
+/* A worker whose turn it is to do long work may get none: what waits avoids it, or was convicted meanwhile. Before it
+ * rests it does short work again. */
 const pil_batch *pil_batch_next(pil_sched *s) {
     const pil_batch *b = next_canary(s);
+    const pil_share *shorts = &s->shares[PIL_SHARE_SHORT], *bulk = &s->shares[PIL_SHARE_BULK];
     for (uint32_t n_out = 0; n_out < s->opt.depth && !b; n_out++) {
-        if (s->shares[PIL_SHARE_SHORT].texts_waiting) b = next_short(s, n_out);
-        if (!b && s->shares[PIL_SHARE_BULK].texts_waiting) b = next_bulk(s, n_out);
+        if (shorts->texts_waiting) b = next_short(s, n_out, false);
+        if (!b && bulk->texts_waiting) b = next_bulk(s, n_out);
+        if (!b && shorts->texts_waiting && n_out == 0) b = next_short(s, n_out, true);
     }
     return b;
 }

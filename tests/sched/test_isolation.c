@@ -204,6 +204,33 @@ static void a_second_copy_that_waits_is_answered_with_the_first(void **state) {
     assert_int_equal(measure(w).texts_quarantined, 1);
 }
 
+static void a_conviction_leaves_no_worker_idle_beside_a_short_text(void **state) {
+    world *w = *state;
+    w->opt.depth = 1;
+    w->inputs[0].text_bytes = 1000; /* no short job */
+    w->inputs[1] = w->inputs[0];
+    world_open(w);
+    for (uint32_t i = 0; i < 3; i++) up(w, i);
+    submit(w, 0, 1, NULL);
+    assert_int_equal(next(w)->slot, 0);
+    submit(w, 2, 1, NULL);
+    assert_int_equal(next(w)->slot, 2);
+    submit(w, 3, 1, NULL);
+    assert_int_equal(next(w)->slot, 1);
+    end(w, 0, PIL_END_CRASH);
+    up_again(w, 0);
+    assert_int_equal(next(w)->slot, 0);
+    pil_job *copy = submit(w, 1, 1, NULL);
+    submit(w, 4, 1, NULL);
+    assert_null(next(w));
+    end(w, 0, PIL_END_CRASH); /* convicts the copy as well, which is all that waits of long jobs */
+    answer(w, 1);
+    const pil_batch *b = next(w);
+    assert_non_null(b);
+    assert_true(b->slot == 1 && batch_has(w, b, 4));
+    assert_int_equal(pil_job_item(copy, 0)->status, PILLION_E_POISON);
+}
+
 static void convict_text(world *w, size_t index) {
     bool poison[WORLD_TEXTS] = {false};
     poison[index] = true;
@@ -324,6 +351,8 @@ int main(void) {
         T(the_job_of_a_poison_shares_no_batch_with_others),
         T(no_batch_is_sent_behind_a_suspect),
         T(a_second_copy_that_waits_is_answered_with_the_first),
+        cmocka_unit_test_setup_teardown(a_conviction_leaves_no_worker_idle_beside_a_short_text, two_and_express,
+                                        world_destroy),
         T(quarantine_knows_a_text_under_the_same_model_and_options_alone),
         T(ids_are_quarantined_like_texts),
         T(quarantine_ends_after_a_day),

@@ -82,6 +82,29 @@ static void the_express_worker_computes_for_a_bulk_one(void **state) {
     assert_finished(w, j, PIL_JOB_ANSWERED);
 }
 
+static void a_worker_that_a_long_text_avoids_goes_on_with_short_ones(void **state) {
+    world *w = *state;
+    w->opt.depth = 1;
+    w->inputs[0].text_bytes = w->inputs[1].text_bytes = 1000; /* no short jobs */
+    world_open(w);
+    for (uint32_t i = 0; i < 3; i++) up(w, i);
+    submit(w, 0, 1, NULL);
+    assert_int_equal(next(w)->slot, 0);
+    submit(w, 1, 1, NULL);
+    assert_int_equal(next(w)->slot, 1);
+    submit(w, 2, 1, NULL);
+    assert_int_equal(next(w)->slot, 2);
+    answer_with(w, 1, 0);
+    assert_null(next(w)); /* it waits for another worker */
+    for (size_t i = 3; i < 6; i++) {
+        submit(w, i, 1, NULL);
+        const pil_batch *b = next(w);
+        assert_non_null(b);
+        assert_true(b->slot == 1 && batch_has(w, b, i));
+        answer(w, 1);
+    }
+}
+
 static void a_worker_that_is_wrong_three_times_is_replaced(void **state) {
     world *w = *state;
     up(w, 0);
@@ -258,6 +281,8 @@ int main(void) {
         T(twice_not_finite_is_the_text_s_own_error),
         T1(with_one_worker_alone_it_is_that_one_that_computes_again),
         cmocka_unit_test_setup_teardown(the_express_worker_computes_for_a_bulk_one, one_and_express, world_destroy),
+        cmocka_unit_test_setup_teardown(a_worker_that_a_long_text_avoids_goes_on_with_short_ones, two_and_express,
+                                        world_destroy),
         T(a_worker_that_is_wrong_three_times_is_replaced),
         T(a_vector_that_is_not_finite_has_the_worker_s_canary_looked_at),
         T1(no_text_is_sent_before_the_canary_has_passed),

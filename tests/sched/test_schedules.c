@@ -521,8 +521,9 @@ static void check_item(sim *m, const client_job *c, size_t i, uint64_t age) {
     }
 }
 
-static void take_finished(sim *m) {
-    for (pil_job *j; (j = pil_sched_finished(m->s)); pil_job_destroy(j)) {
+static size_t take_finished(sim *m) {
+    size_t n = 0;
+    for (pil_job *j; (j = pil_sched_finished(m->s)); pil_job_destroy(j), n++) {
         client_job *c = pil_job_ud(j);
         uint64_t age = m->now - m->skipped - c->submitted_ms;
         CHECK(m, c->state == 1 && c->job == j && pil_job_count(j) == c->n, "a job finished twice, or after its cancel");
@@ -538,6 +539,7 @@ static void take_finished(sim *m) {
         total.jobs++;
         total.texts += c->n;
     }
+    return n;
 }
 
 /* ── Things that happen from outside ────────────────────────────────────────────────────────────────────────── */
@@ -711,8 +713,7 @@ static bool is_at_hand(const fake *w) {
     return w->state == W_UP && w->proven && !w->killed && !w->retiring && !w->told_lie;
 }
 
-/* No worker is idle while texts wait, and what does not wait is with a worker. A text may wait for another worker than
- * the one that computed NaN. */
+/* No worker is idle while texts wait that may not be those that avoid it; what does not wait is with a worker. */
 static void check_nobody_is_forgotten(sim *m) {
     pil_sched_load load;
     pil_sched_measure(m->s, &load);
@@ -722,7 +723,7 @@ static void check_nobody_is_forgotten(sim *m) {
         is_all_short &= c->is_short;
         CHECK(m, c->n_out > 0 || load.texts_waiting > 0, "job %td does not wait, and nobody has it", c - m->jobs);
     }
-    for (uint32_t i = 0; i < m->n_slots && load.texts_waiting > 0 && !has(m, FAULT_NAN); i++) {
+    for (uint32_t i = 0; i < m->n_slots && load.texts_waiting > load.numeric_retries; i++) {
         bool may_rest = i == m->opt.workers && !is_all_short;
         CHECK(m, may_rest || m->workers[i].n_out > 0 || !is_at_hand(&m->workers[i]),
               "worker %u rests while %zu texts wait", i, load.texts_waiting);
@@ -774,9 +775,8 @@ static void step(sim *m) {
             pil_sched_cancel(m->s, c->job);
         }
     }
-    drain_actions(m);
-    take_finished(m);
-    drain_actions(m);
+    do drain_actions(m); /* which may also finish a job: its last text is known to kill */
+    while (take_finished(m) > 0);
     check_nobody_is_forgotten(m);
 }
 
