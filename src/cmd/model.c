@@ -3,6 +3,7 @@
  * Tests: tests/cmd/test_models.py. */
 #include "cmd/model.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +46,7 @@ static pillion_status open_directory(pillion_model **out, const char *who, const
     if (st || !computes || pillion_model_check(*out, &damage) != PILLION_E_FORMAT) return st;
     pillion_model_close(*out);
     *out = NULL;
-    if (unlink(file) != 0) return pil_err_set(err, damage.code, "%s", damage.text);
+    if (unlink(file) != 0 && errno != ENOENT) return pil_err_set(err, damage.code, "%s", damage.text);
     pil_say(who, "%.150s: damaged; it is compiled again", file);
     st = open_path(out, path, values, quiet, file, err);
     if (!st) st = pillion_model_check(*out, err);

@@ -80,8 +80,9 @@ void pil_answer_send(pil_exchange *x, unsigned status, const char *content_type,
     if (headers) pil_buf_puts(&head, headers);
     const char *origin = pil_access_origin(x);
     if (origin) pil_buf_printf(&head, "access-control-allow-origin: %s\r\nvary: origin\r\n", origin);
-    if (x->n_truncated) pil_buf_printf(&head, "x-pillion-truncated: %zu\r\n", x->n_truncated);
-    if (x->n_truncated && origin) pil_buf_puts(&head, "access-control-expose-headers: x-pillion-truncated\r\n");
+    bool tells_cut = x->n_truncated && status == 200;
+    if (tells_cut) pil_buf_printf(&head, "x-pillion-truncated: %zu\r\n", x->n_truncated);
+    if (tells_cut && origin) pil_buf_puts(&head, "access-control-expose-headers: x-pillion-truncated\r\n");
     if (close) pil_buf_puts(&head, "connection: close\r\n");
     else pil_buf_printf(&head, "keep-alive: timeout=%llu\r\n", told_idle_s(x->server));
     if (!close && x->request->is_http_1_0) pil_buf_puts(&head, "connection: keep-alive\r\n");
