@@ -156,7 +156,7 @@ void pil_sched_progress(pil_sched *s, uint32_t slot, uint64_t counter, uint64_t 
     pil_slot *w = &s->slots[slot];
     if (counter != w->counter) {
         w->counter = counter;
-        w->moved_ms = s->now_ms;
+        w->has_moved = true;
     }
     if (!is_live(w) || own_bytes == 0) return;
     w->own_bytes = own_bytes;
@@ -395,8 +395,12 @@ static void choose_retiring(pil_sched *s) {
 }
 
 void pil_fleet_advance(pil_sched *s) {
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->now_ms >= slot_due_ms(s, &s->slots[i])) fire(s, &s->slots[i]);
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        pil_slot *w = &s->slots[i];
+        if (w->has_moved) w->moved_ms = s->now_ms; /* it was told before the time */
+        w->has_moved = false;
+        if (s->now_ms >= slot_due_ms(s, w)) fire(s, w);
+    }
     if (s->breaker.open && s->n_ready > 0 && is_calm(s)) close_breaker(s);
 }
 

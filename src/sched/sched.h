@@ -158,7 +158,7 @@ void pil_sched_spawn_failed(pil_sched *s, uint32_t slot, const char *why); /* wh
 void pil_sched_ready(pil_sched *s, uint32_t slot);                         /* it said READY, and that was checked */
 /* It said FAILED: it cannot serve this model, and will end. */
 void pil_sched_failed(pil_sched *s, uint32_t slot, pillion_status status, const char *why);
-/* Its counter of progress, and its own memory (RssAnon; 0: not known). */
+/* Its counter of progress, which counts as moved at the next advance, and its own memory (RssAnon; 0: not known). */
 void pil_sched_progress(pil_sched *s, uint32_t slot, uint64_t counter, uint64_t own_bytes);
 
 /* What a worker answered to one batch. Items of several jobs point into it, so it is counted. */

@@ -186,6 +186,7 @@ struct pil_slot {
     const char *replace_why; /* wants to be replaced; NULL: no */
     const char *kill_why;
     char why[120]; /* what it said, or what was found, when it failed or lied; "": nothing */
+    bool has_moved; /* since the last advance */
     bool answered; /* a batch that is not a canary */
     bool canary_out, vouches; /* vouches: the canary's reference is its own vector */
     bool retire;              /* takes no more work; RETIRE when it is empty */

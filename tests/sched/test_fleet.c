@@ -255,6 +255,25 @@ static void a_slow_worker_that_gets_on_is_left_alone(void **state) {
     assert_int_equal(w->slot[0].killed, 0);
 }
 
+/* It moves between two looks. That it did so after the first of them is known only at the second. */
+static void a_worker_that_moves_is_left_alone_by_little_patience(void **state) {
+    world *w = *state;
+    w->opt.stall_ms = 1000; /* no longer than the time between two calls of advance */
+    world_open(w);
+    up(w, 0);
+    submit(w, 0, 1, NULL);
+    assert_non_null(next(w));
+    for (unsigned i = 1; i < 5; i++) {
+        pil_sched_progress(w->s, 0, i, 0);
+        advance(w, 1000);
+        act_all(w);
+        assert_int_equal(w->slot[0].killed, 0);
+    }
+    advance(w, 1000);
+    act_all(w);
+    assert_int_equal(w->slot[0].killed, 1);
+}
+
 static void an_idle_worker_may_stand_still(void **state) {
     world *w = *state;
     up(w, 0);
@@ -447,6 +466,7 @@ int main(void) {
         T1(a_worker_that_stands_still_at_work_is_killed_and_its_text_suspected),
         T1(a_worker_that_was_stopped_from_outside_brings_no_suspicion),
         T1(a_slow_worker_that_gets_on_is_left_alone),
+        T1(a_worker_that_moves_is_left_alone_by_little_patience),
         T1(an_idle_worker_may_stand_still),
         T2(time_in_which_nobody_ran_is_held_against_nobody),
         T1(a_worker_that_is_starting_is_not_blamed_for_a_sleep_either),

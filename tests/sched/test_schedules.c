@@ -163,8 +163,6 @@ __attribute__((format(printf, 2, 3))) static void tell(const sim *m, const char 
 
 /* ── Workers ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool is_real(const sent *b) { return !b->canary; }
-
 /* What becomes of the oldest batch is decided when the worker comes to it. */
 static void begin_batch(sim *m, fake *w) {
     const sent *b = &w->out[0];
@@ -178,19 +176,24 @@ static void begin_batch(sim *m, fake *w) {
     if (has(m, FAULT_EXIT) && chance(m, 3)) w->plan = PLAN_EXIT;
     if (has(m, FAULT_REFUSE) && chance(m, 6)) w->plan = PLAN_REFUSE;
     if (has(m, FAULT_NAN) && chance(m, 8)) w->plan = PLAN_NAN;
-    for (size_t i = 0; i < b->n && is_real(b); i++)
+    for (size_t i = 0; i < b->n && !b->canary; i++)
         if (m->poison[b->contents[i]]) w->plan = m->poison[b->contents[i]] == 1 ? PLAN_CRASH : PLAN_HANG;
     w->at_ms = w->plan == PLAN_HANG ? NEVER : m->now + ms;
 }
 
 /* A batch of texts left its worker. */
 static void note_out(sim *m, const sent *b, bool is_answered) {
-    for (size_t i = 0; i < b->n && is_real(b); i++) {
+    for (size_t i = 0; i < b->n && !b->canary; i++) {
         client_job *c = &m->jobs[b->jobs[i]];
         c->n_out--;
         c->passed_ms = is_answered ? 0 : c->passed_ms;
         c->progress_ms = is_answered ? m->now - m->skipped : c->progress_ms;
     }
+}
+
+/* Whether its counter has moved whenever it is looked at. */
+static bool gets_on(const fake *w) {
+    return w->state == W_UP && w->n_out && !w->paused && w->plan != PLAN_HANG && !w->told_lie;
 }
 
 static void end_worker(sim *m, fake *w, pil_end how, uint64_t delay) {
@@ -203,7 +206,7 @@ static void end_worker(sim *m, fake *w, pil_end how, uint64_t delay) {
 static void note_death(sim *m, uint32_t slot) {
     fake *w = &m->workers[slot];
     const sent *b = w->n_out ? &w->out[0] : NULL;
-    bool real = b && is_real(b);
+    bool real = b && !b->canary;
     bool charged = real && !w->retiring && !w->told_lie && !w->canary_failed &&
                    (w->end == PIL_END_CRASH || w->end == PIL_END_OOM);
     if (w->retiring) return;
@@ -233,14 +236,10 @@ static void report_end(sim *m, uint32_t slot) {
     fake *w = &m->workers[slot];
     note_death(m, slot);
     tell(m, "worker %u ended (%d)%s", slot, (int)w->end, w->killed ? " by our kill" : "");
-    bool counted = w->counted;
-    uint64_t died = m->now;
     while (w->n_out > 0) note_out(m, &w->out[--w->n_out], false);
     w->state = W_NONE;
     w->at_ms = NEVER;
     pil_sched_ended(m->s, slot, w->end, "it died");
-    w->counted = counted;
-    w->died_ms = died;
 }
 
 static void pop_batch(sim *m, fake *w, bool is_answered) {
@@ -406,8 +405,8 @@ static void do_kill(sim *m, const pil_action *a) {
     CHECK(m, !m->just_jumped || !for_time, "worker %u killed (%s) because everything stood still", a->slot, a->why);
     tell(m, "worker %u killed: %s", a->slot, a->why);
     w->retiring |= strcmp(a->why, "stopping") == 0;
-    bool can_finish = w->state == W_UP && w->n_out && !w->told_lie && !w->paused && w->plan == PLAN_ANSWER;
-    bool finishes = can_finish && chance(m, 25);
+    CHECK(m, strcmp(a->why, "no progress") != 0 || !gets_on(w), "worker %u killed although it gets on", a->slot);
+    bool finishes = gets_on(w) && w->plan == PLAN_ANSWER && chance(m, 25);
     w->killed = true;
     w->canary_failed = strcmp(a->why, "canary failed") == 0;
     if (finishes) answer_batch(m, a->slot, false);
@@ -595,7 +594,7 @@ static void report_progress(sim *m) {
         fake *w = &m->workers[i];
         if (w->state != W_UP && w->state != W_STARTING) continue;
         if (w->paused && w->paused_until <= m->now) w->paused = false;
-        bool moves = w->state == W_UP && w->n_out && !w->paused && w->plan != PLAN_HANG && !w->told_lie;
+        bool moves = gets_on(w);
         w->counter += moves && !m->just_jumped;
         if (has(m, FAULT_MEMORY) && moves && chance(m, 20)) w->own_bytes += 200;
         pil_sched_progress(m->s, i, w->counter, w->own_bytes);
