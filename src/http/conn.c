@@ -32,6 +32,7 @@
 #define PENDING_BYTES (64 * PIL_KIB)
 #define LINGER_MS 2000
 #define SWALLOWED_BYTES_MAX (PIL_LIMIT_SMALL_BYTES / 2)
+#define LARGE_BYTES PIL_MIB /* in flight: so much leaves its traces in the heap */
 #define JSON_BUSY "{\"detail\":\"Too many connections, please retry shortly\"}"
 
 static const char turned_away[] = "HTTP/1.1 503 Service Unavailable\r\nserver: pillion\r\nretry-after: 1\r\n"
@@ -73,6 +74,7 @@ static bool count_memory(pil_conn *c, bool may_refuse) {
     bool grows = now > c->counted_bytes && now > PIL_LIMIT_SMALL_BYTES;
     if (may_refuse && grows && s->in_flight_bytes - c->counted_bytes >= s->limits.in_flight_bytes) return false;
     s->in_flight_bytes += now - c->counted_bytes;
+    if (s->in_flight_most < s->in_flight_bytes) s->in_flight_most = s->in_flight_bytes;
     c->counted_bytes = now;
     return true;
 }
@@ -126,7 +128,6 @@ void pil_conn_close(pil_conn *c) {
     *(c->prev ? &c->prev->next : &s->conns) = c->next;
     if (c->next) c->next->prev = c->prev;
     s->n_conns--;
-    if (s->n_conns == 0) pil_timer_stop(s->sweep);
     free(c->pending);
     free(c);
 }
@@ -417,6 +418,11 @@ void pil_conn_sweep(pil_server *server) {
         next = c->next;
         sweep_one(c, now_ms);
     }
+    if (server->in_flight_most > LARGE_BYTES && server->in_flight_bytes < server->in_flight_most / 2) {
+        pil_return_free_memory();
+        server->in_flight_most = server->in_flight_bytes;
+    }
+    if (server->n_conns == 0) pil_timer_stop(server->sweep);
 }
 
 void pil_server_model_changed(pil_server *server) {

@@ -33,8 +33,9 @@ struct pil_server {
     pil_conn *conns; /* all of them, newest first */
     size_t n_conns, n_turned_away; /* the first with the second */
     size_t in_flight_bytes; /* conn.c counts them */
+    size_t in_flight_most;  /* since free memory was given back */
     uint64_t last_client;   /* the number given to the latest connection */
-    pil_timer *sweep; /* runs while there are connections */
+    pil_timer *sweep; /* runs while there are connections, and once more */
     pil_vectors *writing; /* large answers: the one whose turn it is, and so on */
     pil_timer *writer;    /* runs while there are any */
     pil_document *documents; /* running and waiting, in the order of their turns */

@@ -52,6 +52,12 @@ void pil_return_large_blocks(void) {
 #endif
 }
 
+void pil_return_free_memory(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 static void limit(int resource, rlim_t to) {
     struct rlimit now;
     if (getrlimit(resource, &now) != 0 || (now.rlim_max != RLIM_INFINITY && now.rlim_max < to)) return;
