@@ -254,9 +254,9 @@ class End(Scratch):
             self.assertEqual(s.process.wait(5 * SLOW), 0)
 
     def test_with_parent(self):
-        starter = ("import subprocess,sys,time\n"
+        starter = ("import os,subprocess,sys,time\n"
                    "p=subprocess.Popen(sys.argv[1:],stderr=sys.stdout,stdout=subprocess.DEVNULL)\n"
-                   "print(p.pid,flush=True)\ntime.sleep(1000)")
+                   "os.write(1,b'%d\\n'%p.pid)\ntime.sleep(1000)")  # in one write: print may make two of it
         parent = subprocess.Popen([sys.executable, "-c", starter, BIN, "serve", "--port", "0", "--with-parent"],
                                   stdout=subprocess.PIPE, env=environment())
         self.addCleanup(parent.kill)
