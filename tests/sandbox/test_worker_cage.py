@@ -4,7 +4,7 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "http"))
-from raw import Server, children, main  # noqa: E402
+from raw import SLOW, Server, children, main  # noqa: E402
 
 
 def status(pid):
@@ -15,6 +15,11 @@ def status(pid):
 class Workers(unittest.TestCase):
     def test_every_worker_is_caged_before_it_is_ready(self):
         with Server("--workers", "2") as s:
+            def are_all_ready():  # the server is when the first of them is
+                health = s.get("/health").json()
+                return health["workers_ready"] == health["workers"]
+
+            self.assertTrue(s.wait(are_all_ready, 60 * SLOW, 0.01))
             sandbox = s.get("/health").json()["sandbox"]
             self.assertTrue(sandbox == "full" or sandbox.startswith(("partial: ", "none")), sandbox)
             workers = s.workers()
