@@ -6,6 +6,7 @@
  *          its end, until the last slice sends the answer.
  * Memory:  the exchange owns what is being written; it was reserved when the texts were submitted.
  * Tests:   tests/http/test_failures.py, tests/http/test_turns.py, tests/http/test_files.py. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,10 +154,12 @@ void pil_vectors_turn(pil_server *s) {
 
 static pillion_status start(pil_exchange *x, const pil_job *job, size_t dim) {
     size_t n = pil_job_count(job);
+    assert(n > 0);
+    size_t row = dim ? dim : 1; /* 0: every text has failed, and their chunks are long */
     pil_vectors *v = calloc(1, sizeof *v);
     x->vectors = v;
     if (!v) return PILLION_E_NOMEM;
-    *v = (pil_vectors){.exchange = x, .n = n, .dim = dim, .values = calloc(n, dim * sizeof(float)),
+    *v = (pil_vectors){.exchange = x, .n = n, .dim = dim, .values = calloc(n, row * sizeof(float)),
                        .is_there = calloc(n, sizeof(bool))};
     pil_buf_init(&v->body, PIL_LIMIT_ANSWER_BYTES);
     pil_buf_putc(&v->body, '{');

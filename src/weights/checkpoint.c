@@ -72,6 +72,7 @@ static pillion_status add_file(pil_checkpoint *c, const char *dir, const char *p
 }
 
 static pillion_status reserve_files(pil_checkpoint *c, size_t n, const char *dir, pillion_error *err) {
+    assert(n > 0);
     c->paths = calloc(n, sizeof *c->paths);
     c->shards = calloc(n, sizeof(pil_safetensors *));
     c->stamps = calloc(n, sizeof *c->stamps);
