@@ -53,6 +53,7 @@ static void a_digest_at_once_needs_no_memory(void **state) {
     if (child == 0) {
         char hex[PIL_SHA256_HEX];
         setrlimit(RLIMIT_AS, &(struct rlimit){0, 0});
+        if (malloc(256 * PIL_MIB)) _exit(77); /* an emulator keeps no such limit */
         for (size_t n = PIL_MIB; n > 8; n -= n > 1024 ? n / 2 : 8)
             while (malloc(n)) continue;
         pil_sha256_of("abc", 3, hex);
@@ -60,6 +61,7 @@ static void a_digest_at_once_needs_no_memory(void **state) {
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) skip_with("no limit of memory is kept here");
     assert_int_equal(status, 0);
 }
 
