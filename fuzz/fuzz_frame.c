@@ -67,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check(ready.dim && ready.hidden && ready.max_tokens);
         touch(ready.json, ready.json_bytes);
         touch(ready.sandbox, ready.sandbox_bytes);
+        touch(ready.canary, ready.dim * sizeof *ready.canary);
         break;
     }
     case 3: {

@@ -125,7 +125,8 @@ FRAMES = {
                           + frame_item(values=(1, 1), tag=1),
     "reply-other-text": bytes([1]) + struct.pack("<iI", 0, 1) + frame_item(values=(0.5, -1), tag=9),
     "reply-refused": bytes([1]) + struct.pack("<iI", -2, 0),
-    "ready": bytes([2]) + struct.pack("<III", 384, 384, 256) + frame_string(b"{}") + frame_string(b"full"),
+    "ready": bytes([2]) + struct.pack("<III", 4, 384, 256) + frame_string(b"{}") + frame_string(b"full")
+             + bytes(2) + struct.pack("<4f", 0.5, 0.5, -0.5, 0.5),
     "failed": bytes([3]) + struct.pack("<i", -5) + frame_string(b"not a model"),
     "header": bytes([3]) + struct.pack("<IHHQ", 16, 2, 4, 7),
 }

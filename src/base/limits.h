@@ -103,6 +103,7 @@
 #define PIL_LIMIT_TOTAL_MS 600000         /* a job in all: the largest request on a slow machine */
 #define PIL_LIMIT_WORKER_STALL_MS 5000    /* a worker without progress: it reports every layer, some milliseconds */
 #define PIL_LIMIT_START_MS 60000          /* a worker from its start to ready: a model on a slow disk */
+#define PIL_LIMIT_START_APART_MS 1000     /* the first worker starts alone, which answers sooner; unless it is slow */
 #define PIL_LIMIT_CANARY_MS 60000         /* between two canaries of a worker: how long it may compute wrong vectors */
 #define PIL_LIMIT_RETIRE_MS 1000          /* a worker told to end has nothing left to do */
 #define PIL_LIMIT_QUARANTINE_MS 86400000  /* a poison text: whoever repairs it will have restarted us */

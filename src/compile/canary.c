@@ -11,7 +11,7 @@
 
 static pillion_status encode(pil_tokens *tokens, const pil_config *config, const pil_tokenizer *tokenizer,
                              pil_token_scratch *scratch, pillion_error *err) {
-    pillion_status st = pil_tokenizer_encode(tokenizer, scratch, PIL_CANARY_TEXT, strlen(PIL_CANARY_TEXT),
+    pillion_status st = pil_tokenizer_encode(tokenizer, scratch, PILLION_CANARY_TEXT, strlen(PILLION_CANARY_TEXT),
                                              config->max_tokens, true, tokens, err);
     if (st) return st;
     if (tokens->n == 0 || tokens->n > config->max_tokens)

@@ -53,9 +53,6 @@ void pil_source_close(pil_source *s); /* accepts NULL */
 #define PIL_META_TABLES "pillion.xxh64.tables"
 #define PIL_META_DATA "pillion.sha256.data" /* of everything behind the header */
 
-/* The text whose vector every compiled file carries (tensor "canary", a unit vector). */
-#define PIL_CANARY_TEXT "Pillion's canary sings: 12 notes, één lied, 一首歌."
-
 /* Compiles dir into path (written beside it and renamed).
  *   name      what the compiled model is called; NULL: org/name out of a Hugging Face cache path, else the last
  *             component of the directory. Fewer than PIL_NAME_BYTES bytes. A file with a given name is made to travel:
@@ -89,9 +86,11 @@ void pil_compiled_close(pil_compiled *c); /* accepts a zeroed one */
 /* Whether the files of dir that were read when c was compiled still have the size, time and inode they had, and those
  * that were absent still are: OK, or E_STALE naming the first that differs. */
 pillion_status pil_compiled_fresh(const pil_compiled *c, const char *dir, pillion_error *err);
-/* Embeds the canary text and compares its vector with the one stored: OK, E_FORMAT or E_NOMEM. One short forward
- * pass. */
+/* Embeds PILLION_CANARY_TEXT and compares its vector with the one stored (tensor "canary", a unit vector): OK, E_FORMAT
+ * or E_NOMEM. One short forward pass. */
 pillion_status pil_compiled_sing(const pil_compiled *c, pillion_error *err);
+/* v [dim] is that vector, computed elsewhere: OK or E_FORMAT. */
+pillion_status pil_compiled_heard(const pil_compiled *c, const float *v, pillion_error *err);
 /* Full digest of the data, then the canary: OK, E_FORMAT or E_NOMEM. */
 pillion_status pil_compiled_verify(const pil_compiled *c, pillion_error *err);
 

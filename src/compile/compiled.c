@@ -157,20 +157,24 @@ pillion_status pil_compiled_fresh(const pil_compiled *c, const char *dir, pillio
 
 /* ── Proofs ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+pillion_status pil_compiled_heard(const pil_compiled *c, const float *v, pillion_error *err) {
+    const float *then = pil_safetensors_find(c->file, "canary")->data;
+    for (uint32_t i = 0; i < pil_config_dim(&c->config); i++)
+        if (!(fabsf(v[i] - then[i]) <= CANARY_TOLERANCE))
+            return pil_err_set(err, PILLION_E_FORMAT, "damaged: the canary text's vector is not the stored one");
+    return PILLION_OK;
+}
+
 pillion_status pil_compiled_sing(const pil_compiled *c, pillion_error *err) {
-    const pil_tensor *t = pil_safetensors_find(c->file, "canary");
     uint32_t dim = pil_config_dim(&c->config);
     float *now = calloc(dim, sizeof *now);
     if (!now) return pil_err_no_memory(err);
     pillion_error why = {0};
     pillion_status st = pil_canary_embed(c->network, &c->config, c->tokenizer, now, &why);
-    const float *then = t->data;
-    for (uint32_t i = 0; !st && i < dim; i++)
-        if (!(fabsf(now[i] - then[i]) <= CANARY_TOLERANCE))
-            st = pil_err_set(&why, PILLION_E_FORMAT, "the canary text's vector is not the stored one");
+    if (st) st = pil_err_set(err, st == PILLION_E_NOMEM ? st : PILLION_E_FORMAT, "damaged: %s", why.text);
+    else st = pil_compiled_heard(c, now, err);
     free(now);
-    if (!st) return PILLION_OK;
-    return pil_err_set(err, st == PILLION_E_NOMEM ? st : PILLION_E_FORMAT, "damaged: %s", why.text);
+    return st;
 }
 
 pillion_status pil_compiled_verify(const pil_compiled *c, pillion_error *err) {

@@ -40,6 +40,9 @@ struct pillion_session {
 
 size_t pil_lib_batch_tokens(const pil_config *c, uint32_t asked);
 
+/* What a proof of a model has found, with the name of what it was found in. */
+pillion_status pil_lib_proved(const pillion_model *m, pillion_status st, const pillion_error *why, pillion_error *err);
+
 /* info as one JSON object (the answer to PILLION_OP_INFO). */
 pillion_status pil_lib_info_json(const pillion_info *info, pil_buf *out);
 

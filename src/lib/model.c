@@ -121,8 +121,8 @@ pillion_status pillion_model_open_memory(pillion_model **out, const void *data, 
     return PILLION_OK;
 }
 
-/* What a proof has found, with the name of what it was found in. */
-static pillion_status proved(const pillion_model *m, pillion_status st, const pillion_error *why, pillion_error *err) {
+pillion_status pil_lib_proved(const pillion_model *m, pillion_status st, const pillion_error *why,
+                              pillion_error *err) {
     bool is_damaged_file = st == PILLION_E_FORMAT && m->path;
     if (!st) return PILLION_OK;
     return pil_err_set(err, st, "%.150s: %s%s", m->path ? m->path : m->info.name, why->text,
@@ -132,13 +132,13 @@ static pillion_status proved(const pillion_model *m, pillion_status st, const pi
 pillion_status pillion_model_verify(const pillion_model *model, pillion_error *err) {
     pillion_error why = {0};
     pillion_status st = pil_compiled_verify(&model->compiled, &why);
-    return proved(model, st, &why, err);
+    return pil_lib_proved(model, st, &why, err);
 }
 
 pillion_status pillion_model_check(const pillion_model *model, pillion_error *err) {
     pillion_error why = {0};
     pillion_status st = pil_compiled_sing(&model->compiled, &why);
-    return proved(model, st, &why, err);
+    return pil_lib_proved(model, st, &why, err);
 }
 
 void pillion_model_close(pillion_model *model) {

@@ -65,7 +65,7 @@ pillion_status pil_frame_end(pil_buf *out, size_t mark) {
 }
 
 pillion_status pil_frame_put_ready(pil_buf *out, const pillion_info *info, const char *json, size_t json_bytes,
-                                   const char *sandbox) {
+                                   const char *sandbox, const float *canary) {
     size_t mark;
     pil_frame_begin(out, PIL_FRAME_READY, 0, &mark);
     put_u32(out, info->dim);
@@ -73,6 +73,8 @@ pillion_status pil_frame_put_ready(pil_buf *out, const pillion_info *info, const
     put_u32(out, info->max_tokens);
     put_string(out, json, json_bytes);
     put_string(out, sandbox, strlen(sandbox));
+    put_padding(out);
+    pil_buf_append(out, canary, info->dim * sizeof *canary);
     return pil_frame_end(out, mark);
 }
 
@@ -183,6 +185,13 @@ pillion_status pil_frame_get_header(pil_frame_header *out, const void *bytes, si
     return PILLION_OK;
 }
 
+/* Finite, and not all zero: the sum of squares of finite floats cannot overflow a double. */
+static bool is_vector(const float *v, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)v[i] * (double)v[i];
+    return isfinite(sum) && sum > 0;
+}
+
 pillion_status pil_frame_get_ready(pil_frame_ready *out, const void *payload, size_t n, pillion_error *err) {
     pil_cursor c = pil_cursor_over(payload, n);
     out->dim = pil_cursor_u32(&c);
@@ -190,6 +199,8 @@ pillion_status pil_frame_get_ready(pil_frame_ready *out, const void *payload, si
     out->max_tokens = pil_cursor_u32(&c);
     out->json = get_string(&c, &out->json_bytes, false);
     out->sandbox = get_string(&c, &out->sandbox_bytes, false);
+    skip_padding(&c);
+    out->canary = get_array(&c, out->dim);
     if (!at_end(&c)) return bad(err, "length of ready");
     /* a pooled vector is at most every pooling mode side by side */
     if (out->dim == 0 || out->dim > 8 * PIL_LIMIT_HIDDEN) return bad(err, "dimension");
@@ -198,7 +209,7 @@ pillion_status pil_frame_get_ready(pil_frame_ready *out, const void *payload, si
     for (size_t i = 0; i < out->sandbox_bytes; i++)
         if (out->sandbox[i] < ' ' || out->sandbox[i] > '~' || out->sandbox[i] == '"' || out->sandbox[i] == '\\')
             return bad(err, "cage");
-    return PILLION_OK;
+    return is_vector(out->canary, out->dim) ? PILLION_OK : bad(err, "canary");
 }
 
 pillion_status pil_frame_get_failed(pillion_error *why, const void *payload, size_t n, pillion_error *err) {
@@ -293,13 +304,6 @@ static pillion_status get_strings(pillion_item *it, pil_arena *arena, pil_cursor
     }
     it->tokens = strings;
     return PILLION_OK;
-}
-
-/* Finite, and not all zero: the sum of squares of finite floats cannot overflow a double. */
-static bool is_vector(const float *v, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)v[i] * (double)v[i];
-    return isfinite(sum) && sum > 0;
 }
 
 static pillion_status get_item(pillion_item *it, uint32_t tag, pil_arena *arena, const pil_frame_expect *expect,

@@ -4,7 +4,8 @@
  *     u32 payload bytes | u16 version | u16 type | u64 batch id
  * Inside a payload, arrays of 4-byte values start at a multiple of 4 from the payload's start. Types:
  *     READY    worker -> server   u32 dim, u32 hidden, u32 max_tokens, string: pillion_info as JSON,
- *                                 string: what cages the worker, in the words of sandbox.h
+ *                                 string: what cages the worker, in the words of sandbox.h,
+ *                                 dim values: the vector of PILLION_CANARY_TEXT
  *     FAILED   worker -> server   i32 status, string: why the model cannot be served
  *     REQUEST  server -> worker   u8 op, normalize, truncate, skip_special; optional string prompt name; u32 n;
  *                                 n times: u32 tag, u32 kind (0 text, 1 ids), u32 count, bytes of the text or i32 ids
@@ -21,7 +22,7 @@
 #include "pillion/pillion.h"
 
 #define PIL_FRAME_HEADER_BYTES 16
-#define PIL_FRAME_VERSION 2
+#define PIL_FRAME_VERSION 3
 
 typedef enum pil_frame_type {
     PIL_FRAME_READY = 1,
@@ -45,8 +46,9 @@ pillion_status pil_frame_get_header(pil_frame_header *out, const void *bytes, si
 pillion_status pil_frame_begin(pil_buf *out, pil_frame_type type, uint64_t id, size_t *mark);
 pillion_status pil_frame_end(pil_buf *out, size_t mark);
 
+/* canary: [info->dim]. */
 pillion_status pil_frame_put_ready(pil_buf *out, const pillion_info *info, const char *json, size_t json_bytes,
-                                   const char *sandbox);
+                                   const char *sandbox, const float *canary);
 pillion_status pil_frame_put_failed(pil_buf *out, const pillion_error *why);
 /* Inside begin and end: the head, then n inputs. */
 pillion_status pil_frame_put_request(pil_buf *out, pillion_op op, const pillion_run_options *opt, size_t n);
@@ -63,6 +65,7 @@ typedef struct pil_frame_ready {
     size_t json_bytes;
     const char *sandbox; /* printable ASCII */
     size_t sandbox_bytes;
+    const float *canary; /* [dim], finite and of some length */
 } pil_frame_ready;
 pillion_status pil_frame_get_ready(pil_frame_ready *out, const void *payload, size_t n, pillion_error *err);
 

@@ -108,7 +108,7 @@ void pil_return_large_blocks(void);
 /* Gives back what was freed in small blocks and lies between others. Some milliseconds after a large request. */
 void pil_return_free_memory(void);
 
-/* The body of a worker: opens the model, computes a canary text, says READY (or FAILED), then answers requests until
+/* The body of a worker: opens the model, computes the canary text, says READY (or FAILED), then answers requests until
  * the other end closes. Blocking, one thread. Returns the exit status: 0 when the other end closed, PIL_WORKER_CUT_OFF
  * when the channel failed, which is no text's fault. */
 #define PIL_WORKER_CUT_OFF 3

@@ -217,7 +217,7 @@ static pillion_status take_ready(pil_seat *s, pillion_error *err) {
     s->state = PIL_SEAT_SERVING;
     p->served = true;
     pil_log(PIL_LOG_DEBUG, "worker ready", "worker=%u worker_pid=%d", s->index, s->pid);
-    pil_sched_ready(p->sched, s->index);
+    pil_sched_ready(p->sched, s->index, r.canary, r.dim);
     pil_seat_look(s); /* what it needs from the start is no growth */
     return PILLION_OK;
 }

@@ -1,8 +1,8 @@
 /* worker.c - what runs inside the children: the worker's loop, and the compiling of a model directory.
  *
- * Flow:    open_model() -> enter_cage() -> the canary text gives the vector it had when the model was compiled ->
- *          READY -> serve(): request frame in, reply frame out, until the socket ends. Blocking reads and writes, one
- *          thread, no event loop.
+ * Flow:    open_model() -> enter_cage() -> sing(): the canary text gives the vector that it had when the model was
+ *          compiled -> READY -> serve(): request frame in, reply frame out, until the socket ends. Blocking reads and
+ *          writes, one thread, no event loop.
  * Memory:  one buffer for what comes, one for what goes, one arena for decoded requests; all are reused, and given back
  *          after an unusually large request.
  * Tests:   tests/proc/test_worker.c, tests/http/test_server.py. */
@@ -126,10 +126,29 @@ static pillion_status enter_cage(worker *w, pillion_error *err) {
     return st;
 }
 
-static bool say_ready(worker *w) {
+/* What every worker does first is work as well: it has its faults. canary: the vector, in the arena. */
+static pillion_status sing(worker *w, const float **canary, pillion_error *err) {
+    const pillion_input in = {.text = PILLION_CANARY_TEXT, .text_bytes = sizeof PILLION_CANARY_TEXT - 1};
+    const pillion_item *item;
+    uint32_t tag = 0;
+    pil_frame_request r = {.op = PILLION_OP_EMBED, .inputs = &in, .tags = &tag, .n = 1};
+    pil_fault_before(&w->fault, &r);
+    pillion_status st = pillion_session_check(w->session, &item, err);
+    if (st) return st;
+    pil_fault_after(&w->fault, &r, &item);
+    float *copy = pil_arena_calloc(&w->arena, pillion_model_info(w->model)->dim, sizeof *copy);
+    if (!copy) return pil_err_no_memory(err);
+    memcpy(copy, item->values, item->n_values * sizeof *copy);
+    *canary = copy;
+    return PILLION_OK;
+}
+
+static bool say_ready(worker *w, const float *canary) {
     const pillion_item *item;
     if (pillion_run(w->session, PILLION_OP_INFO, NULL, 0, NULL, &item, NULL) || item->status) return false;
-    pil_frame_put_ready(&w->out, pillion_model_info(w->model), item->text, item->text_bytes, w->sandbox);
+    pil_frame_put_ready(&w->out, pillion_model_info(w->model), item->text, item->text_bytes, w->sandbox, canary);
+    pil_fault_send(&w->fault, &w->out, w->fd);
+    pil_arena_reset(&w->arena);
     return send_out(w);
 }
 
@@ -192,13 +211,14 @@ int pil_worker_main(const pil_worker_options *opt) {
     if (!st) st = pil_fault_start(&w.fault, w.page, &err);
     if (!st) st = open_model(&w, opt, &err);
     if (!st && opt->cage) st = enter_cage(&w, &err);
-    if (!st) st = pillion_model_check(w.model, &err);
+    const float *canary = NULL;
+    if (!st) st = sing(&w, &canary, &err);
     int status = 1;
     if (st) {
         pil_err_set(&err, st, "%s", pillion_status_text(st));
         pil_frame_put_failed(&w.out, &err);
         send_out(&w);
-    } else if (say_ready(&w)) {
+    } else if (say_ready(&w, canary)) {
         status = serve(&w);
     }
     pillion_session_destroy(w.session);

@@ -16,10 +16,7 @@
 #define STRIKES_MAX 2
 #define LOSSES_MAX 3
 
-/* Some of everything that a tokenizer treats apart. What matters is that it never changes. */
-static const char canary_text[] = "The quick brown fox, 42 \xC3\xA4\xC3\xB6\xC3\xBC, \xE6\xBC\xA2\xE5\xAD\x97: "
-                                  "what is carried arrives unharmed.";
-static const pillion_input canary_input = {.text = canary_text, .text_bytes = sizeof canary_text - 1};
+static const pillion_input canary_input = {.text = PILLION_CANARY_TEXT, .text_bytes = sizeof PILLION_CANARY_TEXT - 1};
 
 /* ── Choice of a worker ─────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -152,11 +149,12 @@ static const pil_batch *try_fill(pil_sched *s, pil_slot *w, int share, bool avoi
 static const pil_batch *next_canary(pil_sched *s) {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         pil_slot *w = &s->slots[i];
-        bool wanted = w->state == PIL_SLOT_PROVING || (w->state == PIL_SLOT_READY && !w->retire);
-        if (!wanted || w->canary_out || w->n_out == s->opt.depth || s->now_ms < w->canary_due_ms) continue;
+        if (w->state != PIL_SLOT_READY || w->retire) continue;
+        if (w->canary_out || w->n_out == s->opt.depth || s->now_ms < w->canary_due_ms) continue;
         pil_work *b = unused_batch(s, w);
         b->public = (pil_batch){.op = PILLION_OP_EMBED, .n = 1, .tokens = PIL_BATCH_TOKENS_MIN};
         pillion_run_options_init(&b->public.options);
+        b->public.options.prompt_name = "";
         b->tasks[0] = NULL;
         b->n_live = 0;
         b->canary = true;

@@ -1,9 +1,9 @@
 /* fleet.c - the life of workers.
  *
- *     absent --SPAWN--> starting --ready--> proving --canary passed--> ready --+
- *       ^                  |                   |                               | RETIRE, KILL, FAILED, death
- *       |                  v                   v                               v
- *       +--- ended ---- ending <---------------+-------------------------------+
+ *     absent --SPAWN--> starting --ready, canary passed--> ready --+
+ *       ^                  | KILL, FAILED, death                   | RETIRE, KILL, death
+ *       |                  v                                       v
+ *       +--- ended ---- ending <-----------------------------------+
  *
  * Restarts:   a worker that has answered a batch is replaced at once, and so is one whose death is charged to a text.
  *             Only deaths before the first answered batch wait (0.1 s doubling to 10 s, with jitter) and count: five
@@ -32,8 +32,6 @@
 #define MISSING_MS 100 /* a replacement takes half of it: until then to wait for it is quicker than a batch elsewhere */
 
 /* ── State of a slot ────────────────────────────────────────────────────────────────────────────────────────── */
-
-static bool is_live(const pil_slot *w) { return w->state == PIL_SLOT_PROVING || w->state == PIL_SLOT_READY; }
 
 bool pil_fleet_is_trusted(const pil_slot *w) {
     return w->cause != PIL_CAUSE_LIED && w->cause != PIL_CAUSE_CANARY && w->cause != PIL_CAUSE_FAILED;
@@ -146,7 +144,7 @@ static void replace(pil_slot *w, const char *why) {
 void pil_fleet_numeric_strike(pil_sched *s, uint64_t life) {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         pil_slot *w = &s->slots[i];
-        if (w->life != life || !is_live(w)) continue;
+        if (w->life != life || w->state != PIL_SLOT_READY) continue;
         if (++w->numeric_strikes >= NUMERIC_STRIKES_MAX) replace(w, "wrong numbers");
     }
 }
@@ -158,7 +156,7 @@ void pil_sched_progress(pil_sched *s, uint32_t slot, uint64_t counter, uint64_t 
         w->counter = counter;
         w->has_moved = true;
     }
-    if (!is_live(w) || own_bytes == 0) return;
+    if (w->state != PIL_SLOT_READY || own_bytes == 0) return;
     w->own_bytes = own_bytes;
     if (!w->base_bytes || own_bytes < w->base_bytes) w->base_bytes = own_bytes;
     bool grown = own_bytes - w->base_bytes > w->base_bytes / 4; /* a model that starts above the cap is not replaced */
@@ -172,7 +170,7 @@ static void proven(pil_sched *s, pil_slot *w) {
     s->count.proof_ms = s->clock_ms;
     w->canary_due_ms = s->now_ms + s->opt.canary_ms;
     w->was_killed = false;
-    if (w->state == PIL_SLOT_PROVING) set_state(s, w, PIL_SLOT_READY);
+    if (w->state == PIL_SLOT_STARTING) set_state(s, w, PIL_SLOT_READY);
     if (s->breaker.open && is_calm(s)) close_breaker(s);
 }
 
@@ -187,13 +185,13 @@ static void drop_reference(pil_sched *s) {
     s->canary = NULL;
     s->canary_votes = 0;
     for (uint32_t i = 0; i < s->n_slots; i++) {
-        if (s->slots[i].vouches && is_live(&s->slots[i])) fail_canary(s, &s->slots[i]);
+        if (s->slots[i].vouches && s->slots[i].state == PIL_SLOT_READY) fail_canary(s, &s->slots[i]);
         s->slots[i].vouches = false;
     }
 }
 
 void pil_fleet_canary_answered(pil_sched *s, pil_slot *w, const pillion_item *item) {
-    if (!is_live(w)) return;
+    if (w->state != PIL_SLOT_STARTING && w->state != PIL_SLOT_READY) return;
     size_t bytes = item ? item->n_values * sizeof *item->values : 0;
     if (!item || item->status || bytes == 0) {
         fail_canary(s, w);
@@ -242,8 +240,17 @@ static bool may_spawn(const pil_sched *s) { return s->started && !s->gave_up; }
 
 static bool is_probing(const pil_sched *s) {
     for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->slots[i].state == PIL_SLOT_STARTING || s->slots[i].state == PIL_SLOT_PROVING) return true;
+        if (s->slots[i].state == PIL_SLOT_STARTING) return true;
     return false;
+}
+
+/* Until when the first worker of a slot waits for others that are starting. Nobody is answered before one is ready, and
+ * on few cores they hinder each other: one starts alone, then as many at a time as are ready. */
+static uint64_t first_spawn_ms(const pil_sched *s) {
+    uint32_t n_starting = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        n_starting += s->slots[i].state == PIL_SLOT_STARTING;
+    return n_starting > 0 && n_starting >= s->n_ready ? s->started_ms + s->opt.start_apart_ms : 0;
 }
 
 static pil_slot *slot_to_spawn(pil_sched *s) {
@@ -251,24 +258,25 @@ static pil_slot *slot_to_spawn(pil_sched *s) {
     pil_breaker *b = &s->breaker;
     if (b->open && (s->now_ms < b->probe_ms || is_probing(s))) return NULL;
     pil_slot *best = NULL; /* the one that has waited longest */
+    uint64_t first_ms = first_spawn_ms(s);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         pil_slot *w = &s->slots[i];
         if (w->state != PIL_SLOT_ABSENT || (!b->open && s->now_ms < w->respawn_ms)) continue;
+        if (!w->was_spawned && s->now_ms < first_ms) continue;
         if (!best || w->respawn_ms < best->respawn_ms) best = w;
     }
     if (best && b->open) b->probe_ms = s->now_ms + PROBE_MS;
     return best;
 }
 
-void pil_sched_ready(pil_sched *s, uint32_t slot) {
+void pil_sched_ready(pil_sched *s, uint32_t slot, const float *canary, size_t n) {
     assert(slot < s->n_slots);
     pil_slot *w = &s->slots[slot];
     if (w->state != PIL_SLOT_STARTING) {
         pil_sched_lied(s, slot, "ready twice");
         return;
     }
-    w->canary_due_ms = s->now_ms;
-    set_state(s, w, PIL_SLOT_PROVING);
+    pil_fleet_canary_answered(s, w, &(pillion_item){.values = canary, .n_values = n});
 }
 
 void pil_sched_failed(pil_sched *s, uint32_t slot, pillion_status status, const char *why) {
@@ -364,7 +372,6 @@ static uint64_t slot_due_ms(const pil_sched *s, const pil_slot *w) {
     switch (w->state) {
     case PIL_SLOT_ABSENT: return UINT64_MAX;
     case PIL_SLOT_STARTING: return w->since_ms + s->opt.start_ms;
-    case PIL_SLOT_PROVING:
     case PIL_SLOT_READY: return w->n_out ? w->moved_ms + s->opt.stall_ms : UINT64_MAX;
     case PIL_SLOT_ENDING: return w->kill_why ? UINT64_MAX : w->since_ms + s->opt.retire_ms;
     }
@@ -383,12 +390,12 @@ static void choose_retiring(pil_sched *s) {
     for (uint32_t i = 0; i < s->n_slots && !all; i++) {
         const pil_slot *w = &s->slots[i];
         if (w->state == PIL_SLOT_ABSENT) one |= !s->breaker.open;
-        else one |= w->state == PIL_SLOT_STARTING || w->state == PIL_SLOT_PROVING || w->retire;
+        else one |= w->state == PIL_SLOT_STARTING || w->retire;
     }
     for (uint32_t i = 0; i < s->n_slots; i++) {
         pil_slot *w = &s->slots[i];
         if (all && w->state == PIL_SLOT_STARTING) pil_fleet_kill(s, w, PIL_CAUSE_RETIRED, "stopping");
-        if (!is_live(w) || w->retire || (!all && (one || !w->replace_why))) continue;
+        if (w->state != PIL_SLOT_READY || w->retire || (!all && (one || !w->replace_why))) continue;
         if (!w->replace_why) w->replace_why = "stopping";
         w->retire = one = true;
     }
@@ -416,14 +423,15 @@ static uint64_t help_ms(const pil_sched *s) {
 }
 
 uint64_t pil_fleet_next_ms(const pil_sched *s) {
-    uint64_t next = help_ms(s);
+    uint64_t next = help_ms(s), first_ms = first_spawn_ms(s);
     bool absent = false;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const pil_slot *w = &s->slots[i];
         uint64_t due = slot_due_ms(s, w);
-        bool canary = is_live(w) && !w->canary_out && !w->retire && w->n_out < s->opt.depth;
+        bool canary = w->state == PIL_SLOT_READY && !w->canary_out && !w->retire && w->n_out < s->opt.depth;
         if (canary && w->canary_due_ms < due) due = w->canary_due_ms;
-        if (w->state == PIL_SLOT_ABSENT && may_spawn(s) && !s->breaker.open) due = w->respawn_ms;
+        if (w->state == PIL_SLOT_ABSENT && may_spawn(s) && !s->breaker.open)
+            due = w->was_spawned ? w->respawn_ms : first_ms;
         absent |= w->state == PIL_SLOT_ABSENT;
         if (due < next) next = due;
     }
@@ -449,7 +457,7 @@ static bool act_on(pil_sched *s, pil_slot *w, pil_action *out) {
         w->kill_due = false;
         out->kind = PIL_ACTION_KILL;
         out->why = w->kill_why;
-    } else if (w->retire && is_live(w) && w->n_out == 0) {
+    } else if (w->retire && w->state == PIL_SLOT_READY && w->n_out == 0) {
         set_state(s, w, PIL_SLOT_ENDING);
         w->cause = PIL_CAUSE_RETIRED;
         s->count.retired += !s->gave_up;

@@ -87,7 +87,10 @@ void pil_sched_destroy(pil_sched *s) {
     free(s);
 }
 
-void pil_sched_start(pil_sched *s) { s->started = true; }
+void pil_sched_start(pil_sched *s) {
+    s->started = true;
+    s->started_ms = s->now_ms;
+}
 
 void pil_sched_give_up(pil_sched *s, const char *why) {
     s->gave_up = true;

@@ -40,6 +40,7 @@ typedef struct pil_sched_options {
     uint64_t total_ms;          /* the same, since it was submitted */
     uint64_t stall_ms;          /* a worker at work whose counter stands still for so long is killed */
     uint64_t start_ms;          /* from SPAWN to ready, else killed */
+    uint64_t start_apart_ms;    /* how long the first worker of a slot may wait for others that start; 0: not at all */
     uint64_t canary_ms;         /* between two canaries of one worker */
     uint64_t retire_ms;         /* from RETIRE to its end, else killed */
     uint64_t quarantine_ms;     /* how long a poison text is remembered */
@@ -48,7 +49,8 @@ typedef struct pil_sched_options {
     uint64_t seed;              /* of the jitter in pauses */
 } pil_sched_options;
 
-/* Depth 2, batches of 512 tokens, no express slot, no memory cap, everything else from limits.h. */
+/* Depth 2, batches of 512 tokens, no express slot, all workers started at once, no memory cap, everything else from
+ * limits.h. */
 void pil_sched_options_init(pil_sched_options *opt, uint32_t workers);
 
 /*  Errors  E_NOMEM. */
@@ -150,12 +152,13 @@ typedef struct pil_action {
 bool pil_sched_next_action(pil_sched *s, pil_action *out);
 
 /* ── Events of workers ──────────────────────────────────────────────────────────────────────────────────────────
- * slot: absent --SPAWN--> starting --ready--> proving --canary passed--> ready --RETIRE, KILL, death--> ending
+ * slot: absent --SPAWN--> starting --ready, canary passed--> ready --RETIRE, KILL, death--> ending
  *       absent <--------------------------- ended ---------------------------------------------------------+
  * What cannot be in a slot's state (an answer to nothing, ready twice) is treated as pil_sched_lied(). */
 
 void pil_sched_spawn_failed(pil_sched *s, uint32_t slot, const char *why); /* why: copied, here and below */
-void pil_sched_ready(pil_sched *s, uint32_t slot);                         /* it said READY, and that was checked */
+/* It said READY, and that was checked; canary [n]: its vector of PILLION_CANARY_TEXT, copied. */
+void pil_sched_ready(pil_sched *s, uint32_t slot, const float *canary, size_t n);
 /* It said FAILED: it cannot serve this model, and will end. */
 void pil_sched_failed(pil_sched *s, uint32_t slot, pillion_status status, const char *why);
 /* Its counter of progress, which counts as moved at the next advance, and its own memory (RssAnon; 0: not known). */

@@ -148,7 +148,6 @@ struct pil_work {
 typedef enum pil_slot_state {
     PIL_SLOT_ABSENT,
     PIL_SLOT_STARTING,
-    PIL_SLOT_PROVING,
     PIL_SLOT_READY,
     PIL_SLOT_ENDING,
 } pil_slot_state;
@@ -247,6 +246,7 @@ struct pil_sched {
     uint32_t canary_votes;        /* workers that gave it */
     uint64_t clock_ms, skipped_ms; /* what the driver said last; how much of it did not count */
     uint64_t now_ms;               /* clock_ms - skipped_ms */
+    uint64_t started_ms;           /* when processes could be started */
     uint64_t unready_ms;           /* since when nobody is ready */
     uint64_t next_id, lives, random;
     uint64_t done_tokens, busy_ms; /* of the last while, for the measured speed */

@@ -188,7 +188,14 @@ class Server:
     def wait_ready(self, seconds=120):
         ready = self.wait(lambda: self.get("/readyz").status == 200, seconds * SLOW, 0.005)
         assert ready, self.stderr()
-        return time.monotonic() - self.started
+        took = time.monotonic() - self.started
+        self.wait(self.is_complete, 2 * SLOW, 0.005)  # not asserted: some tests let workers die at their start
+        return took
+
+    def is_complete(self):
+        """Whether all workers are ready: the first one starts alone. True where /health does not say so."""
+        health = self.get("/health").json()
+        return health.get("workers_ready") == health.get("workers")
 
     def connect(self, timeout=60):
         return Connection(self.address, timeout * SLOW)

@@ -88,7 +88,7 @@ static int evil_worker(bool from_the_start, uint64_t seed) {
     pil_page *page = pil_page_map(PIL_WORKER_PAGE_FD);
     if (!page || ftruncate(PIL_WORKER_PAGE_FD, 0) == 0) return 1;
     static const float vector[DIM] = {0.5f, 0.5f, -0.5f, 0.5f};
-    pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2, "none");
+    pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2, "none", vector);
     if (from_the_start) send_evil(&out, &seed);
     else must_write(out.bytes, out.len);
     for (unsigned n = 0;; n++) {
@@ -106,7 +106,7 @@ static int evil_worker(bool from_the_start, uint64_t seed) {
         pil_buf_clear(&out);
         pil_frame_put_reply(&out, h.id, PILLION_OK, items, r.tags, r.n);
         memset(page, (int)next_random(&seed), PIL_PAGE_BYTES); /* it may write what it likes there */
-        if (n < 2 && !from_the_start) must_write(out.bytes, out.len); /* the canary, and a batch that proves it */
+        if (n == 0 && !from_the_start) must_write(out.bytes, out.len); /* a batch that proves it */
         else send_evil(&out, &seed);
         pil_arena_reset(&arena);
     }

@@ -224,7 +224,8 @@ static void a_vector_that_is_not_finite_never_leaves(void **state) {
 static void ready_and_failed_arrive(void **state) {
     world *w = *state;
     pillion_info info = {.dim = 384, .hidden = 384, .max_tokens = 256};
-    pil_frame_put_ready(&w->out, &info, "{}", 2, "full");
+    float canary[384] = {0.5f};
+    pil_frame_put_ready(&w->out, &info, "{}", 2, "full", canary);
     size_t n;
     void *p = payload(w, &n, PIL_FRAME_READY);
     pil_frame_ready ready;
@@ -234,6 +235,14 @@ static void ready_and_failed_arrive(void **state) {
     assert_int_equal(ready.max_tokens, 256);
     assert_memory_equal(ready.json, "{}", 2);
     assert_int_equal(ready.sandbox_bytes, 4);
+    assert_memory_equal(ready.canary, canary, sizeof canary);
+    free(p);
+    pil_buf_clear(&w->out);
+    canary[383] = NAN;
+    pil_frame_put_ready(&w->out, &info, "{}", 2, "full", canary);
+    p = payload(w, &n, PIL_FRAME_READY);
+    assert_int_equal(pil_frame_get_ready(&ready, p, n, &err), PILLION_E_FORMAT);
+    assert_error(err, PILLION_E_FORMAT, "frame: bad canary");
     free(p);
     pil_buf_clear(&w->out);
     pillion_error why = {.code = PILLION_E_FORMAT, .text = "x.safetensors: damaged\n\x1b[0m"}, got = {0};

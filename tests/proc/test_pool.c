@@ -181,7 +181,8 @@ static int fake_worker(const char *model) {
     if (strstr(model, "cached")) return say_failed(&out, PILLION_E_FORMAT, "cached: damaged");
     if (strcmp(model, "--model=fresh") == 0 && has_note(server, "gone"))
         return say_failed(&out, PILLION_E_STALE, "fresh: not any more");
-    pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2, "none");
+    const float canary[DIM] = {sizeof PILLION_CANARY_TEXT - 1, 'P'}; /* as it answers any text */
+    pil_frame_put_ready(&out, &(pillion_info){.dim = DIM, .hidden = DIM, .max_tokens = 128}, "{}", 2, "none", canary);
     must_write(out.bytes, out.len);
     for (;;) {
         unsigned char head[PIL_FRAME_HEADER_BYTES];

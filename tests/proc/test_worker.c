@@ -263,8 +263,8 @@ static void a_large_request_gives_its_memory_back(void **state) {
 
 static void what_is_not_a_request_ends_the_worker(void **state) {
     (void)state;
-    static const char *const junk[] = {"0123456789abcdef0123456789abcdef", "\x04\0\0\0\x02\0\x04\0id______xxxx",
-                                       "\xff\xff\xff\xff\x02\0\x03\0id______", "\x04\0\0\0\x02\0\x03\0id______xxxx"};
+    static const char *const junk[] = {"0123456789abcdef0123456789abcdef", "\x04\0\0\0\x03\0\x04\0id______xxxx",
+                                       "\xff\xff\xff\xff\x03\0\x03\0id______", "\x04\0\0\0\x03\0\x03\0id______xxxx"};
     static const size_t bytes[] = {32, 20, 16, 20};
     for (size_t i = 0; i < 4; i++) {
         world *w = start(compiled, false);
@@ -280,7 +280,7 @@ static void a_half_sent_request_ends_it_too(void **state) {
     (void)state;
     world *w = start(compiled, false);
     ready(w);
-    assert_int_equal(write(w->fd, "\x04\0\0\0\x02\0\x03\0id______xx", 18), 18);
+    assert_int_equal(write(w->fd, "\x04\0\0\0\x03\0\x03\0id______xx", 18), 18);
     assert_int_equal(stop(w), 0);
 }
 

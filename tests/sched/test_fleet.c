@@ -184,12 +184,7 @@ static void all_workers_killed_at_once_cost_a_job_nothing(void **state) {
         for (uint32_t i = 0; i < 3; i++) w->slot[i].spawned = 0;
         pil_action a;
         while (act(w, &a)) assert_int_equal(a.kind, PIL_ACTION_SPAWN);
-        for (uint32_t i = 0; i < 3; i++) pil_sched_ready(w->s, i);
-        for (uint32_t i = 0; i < 3; i++) {
-            assert_true(act(w, &a) && is_canary(w, a.batch));
-            if (i == 2) break;
-        }
-        for (uint32_t i = 0; i < 3; i++) answer(w, i);
+        for (uint32_t i = 0; i < 3; i++) ready(w, i);
     }
     for (act_all(w); measure(w).jobs; act_all(w))
         for (uint32_t i = 0; i < 3; i++)
@@ -421,10 +416,51 @@ static void a_refusal_of_nothing_is_a_lie(void **state) {
     assert_int_equal(measure(w).deaths, 1);
 }
 
+static unsigned spawned(const world *w) {
+    unsigned n = 0;
+    for (uint32_t i = 0; i < WORLD_SLOTS; i++) n += w->slot[i].spawned;
+    return n;
+}
+
+static void the_first_worker_starts_alone_then_as_many_as_are_ready(void **state) {
+    world *w = *state;
+    w->opt.workers = WORLD_SLOTS;
+    w->opt.start_apart_ms = 1000;
+    world_open(w);
+    act_all(w);
+    assert_int_equal(spawned(w), 1);
+    ready(w, 0);
+    act_all(w);
+    assert_int_equal(spawned(w), 2);
+    ready(w, 1);
+    act_all(w);
+    assert_int_equal(spawned(w), 4);
+    end(w, 0, PIL_END_OUTSIDE); /* one that is replaced does not wait */
+    act_all(w);
+    assert_int_equal(w->slot[0].spawned, 2);
+    assert_int_equal(spawned(w), 5);
+    ready(w, 2);
+    ready(w, 3);
+    act_all(w);
+    assert_int_equal(spawned(w), 7);
+}
+
+static void the_others_do_not_wait_for_a_first_worker_that_is_slow(void **state) {
+    world *w = *state;
+    w->opt.start_apart_ms = 300;
+    world_open(w);
+    act_all(w);
+    assert_int_equal(spawned(w), 1);
+    assert_int_equal(pil_sched_next_ms(w->s), w->now + 300);
+    advance(w, 300);
+    act_all(w);
+    assert_int_equal(spawned(w), 3);
+}
+
 static void ready_twice_is_a_lie(void **state) {
     world *w = *state;
     up(w, 0);
-    pil_sched_ready(w->s, 0);
+    ready(w, 0);
     act_all(w);
     assert_int_equal(w->slot[0].killed, 1);
     assert_int_equal(measure(w).workers_ready, 0);
@@ -476,6 +512,8 @@ int main(void) {
         T1(a_worker_that_does_not_retire_is_killed),
         T1(an_answer_to_nothing_is_a_lie),
         T1(a_refusal_of_nothing_is_a_lie),
+        T2(the_first_worker_starts_alone_then_as_many_as_are_ready),
+        T3(the_others_do_not_wait_for_a_first_worker_that_is_slow),
         T1(ready_twice_is_a_lie),
         T1(what_an_ended_worker_left_is_taken_back_before_it_counts),
     };

@@ -63,7 +63,7 @@ static void work(pil_sched *s) {
 static void drive(pil_sched *s) {
     pil_action a;
     while (pil_sched_next_action(s, &a)) {
-        if (a.kind == PIL_ACTION_SPAWN) pil_sched_ready(s, a.slot);
+        if (a.kind == PIL_ACTION_SPAWN) pil_sched_ready(s, a.slot, &(float){0.5f}, 1);
         if (a.kind == PIL_ACTION_SEND) work(s);
     }
 }

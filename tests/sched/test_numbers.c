@@ -151,18 +151,20 @@ static void a_vector_that_is_not_finite_has_the_worker_s_canary_looked_at(void *
     assert_int_equal(measure(w).canary_failures, 1);
 }
 
-static void no_text_is_sent_before_the_canary_has_passed(void **state) {
+static void no_text_is_sent_to_a_worker_that_starts_with_another_canary(void **state) {
     world *w = *state;
-    submit(w, 0, 3, NULL);
+    up(w, 0);
+    up(w, 1);
+    end(w, 1, PIL_END_OUTSIDE);
+    w->slot[1].canary = 7;
+    up_again(w, 1);
+    pil_job *j = submit(w, 0, 300, NULL);
     act_all(w);
-    pil_sched_ready(w->s, 0);
-    pil_action a;
-    assert_true(act(w, &a) && a.kind == PIL_ACTION_SEND && is_canary(w, a.batch));
-    assert_false(act(w, &a));
-    assert_int_equal(measure(w).state, PIL_FLEET_STARTING);
-    answer(w, 0);
-    assert_int_equal(measure(w).state, PIL_FLEET_READY);
-    assert_int_equal(next(w)->n, 3);
+    assert_null(pil_sched_oldest(w->s, 1));
+    assert_int_equal(w->slot[1].killed, 1);
+    assert_string_equal(w->slot[1].why, "canary failed");
+    assert_int_equal(measure(w).workers_ready, 1);
+    pil_sched_cancel(w->s, j);
 }
 
 static void a_canary_is_sent_every_minute(void **state) {
@@ -198,14 +200,13 @@ static void a_bit_that_flips_is_found_by_the_next_canary(void **state) {
 
 static void a_canary_without_a_vector_fails(void **state) {
     world *w = *state;
-    act_all(w);
-    pil_sched_ready(w->s, 0);
+    up(w, 0);
+    up(w, 1);
+    advance(w, 60000);
     act_all(w);
     answer_with(w, 0, 0);
     act_all(w);
     assert_int_equal(w->slot[0].killed, 1);
-    pil_sched_ready(w->s, 1);
-    act_all(w);
     refuse(w, 1, PILLION_E_NOMEM);
     act_all(w);
     assert_int_equal(w->slot[1].killed, 1);
@@ -215,8 +216,8 @@ static void a_canary_without_a_vector_fails(void **state) {
 
 static void a_canary_that_could_not_be_sent_proves_nothing(void **state) {
     world *w = *state;
-    act_all(w);
-    pil_sched_ready(w->s, 0);
+    up(w, 0);
+    advance(w, 60000);
     pil_action a;
     do assert_true(act(w, &a));
     while (a.kind != PIL_ACTION_SEND);
@@ -285,7 +286,7 @@ int main(void) {
                                         world_destroy),
         T(a_worker_that_is_wrong_three_times_is_replaced),
         T(a_vector_that_is_not_finite_has_the_worker_s_canary_looked_at),
-        T1(no_text_is_sent_before_the_canary_has_passed),
+        T(no_text_is_sent_to_a_worker_that_starts_with_another_canary),
         T1(a_canary_is_sent_every_minute),
         T(a_bit_that_flips_is_found_by_the_next_canary),
         T(a_canary_without_a_vector_fails),

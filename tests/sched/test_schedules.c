@@ -271,7 +271,6 @@ static void answer_batch(sim *m, uint32_t slot, bool with_nan) {
         if (!b.canary && m->nans[b.contents[i]] < 255) m->nans[b.contents[i]]++;
     }
     if (!b.canary) w->answered |= !w->canary_failed;
-    else if (!with_nan) w->proven = true; /* a wrong one as well, if it is the first of all */
     pop_batch(m, w, !with_nan);
     pil_sched_answered(m->s, slot, a);
     pil_answer_release(a);
@@ -330,7 +329,8 @@ static void start_event(sim *m, uint32_t slot) {
         tell(m, "worker %u is ready", slot);
         w->state = W_UP;
         w->at_ms = NEVER;
-        pil_sched_ready(m->s, slot);
+        w->proven = true; /* a wrong one as well, if it is the first of all */
+        pil_sched_ready(m->s, slot, &(float){w->wrong ? -2.0f : -1.0f}, 1);
     }
 }
 
@@ -626,6 +626,7 @@ static void make_options(sim *m) {
     m->opt.total_ms = 20000;
     m->opt.stall_ms = between(m, 1000, 3000);
     m->opt.start_ms = 3000;
+    m->opt.start_apart_ms = chance(m, 50) ? below(m, 2000) : 0;
     m->opt.canary_ms = between(m, 500, 5000);
     m->opt.retire_ms = 500;
     m->opt.quarantine_ms = 5000;

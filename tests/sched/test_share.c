@@ -224,9 +224,7 @@ static void the_express_worker_stands_in_while_a_bulk_worker_is_missing(void **s
     advance(w, 100);
     act_all(w);
     assert_int_equal(pil_sched_oldest(w->s, 2)->n, 6); /* and a short job does not wait long even now */
-    pil_sched_ready(w->s, 0);
-    act_all(w);
-    answer(w, 0); /* its canary */
+    ready(w, 0);
     answer(w, 2);
     act_all(w);
     assert_null(pil_sched_oldest(w->s, 2)); /* free again */

@@ -200,16 +200,14 @@ static inline void wait_ms(world *w, uint64_t ms) {
     for (uint64_t until = w->now + ms; w->now < until;) advance(w, until - w->now < 1000 ? until - w->now : 1000);
 }
 
-/* Has a worker spawned, ready and proven. A batch of texts may be sent to others meanwhile only if none waits. */
+static inline void ready(world *w, uint32_t slot) { pil_sched_ready(w->s, slot, &w->slot[slot].canary, 1); }
+
+/* Has a worker spawned and ready. A batch of texts may be sent to others meanwhile only if none waits. */
 static inline void up(world *w, uint32_t slot) {
     pil_action a;
     while (w->slot[slot].spawned == 0 && act(w, &a)) assert_int_not_equal(a.kind, PIL_ACTION_SEND);
     assert_true(w->slot[slot].spawned > 0);
-    pil_sched_ready(w->s, slot);
-    do assert_true(act(w, &a));
-    while (a.kind != PIL_ACTION_SEND);
-    assert_true(a.slot == slot && is_canary(w, a.batch));
-    answer(w, slot);
+    ready(w, slot);
 }
 
 static inline void up_again(world *w, uint32_t slot) {
