@@ -1,7 +1,9 @@
 """O: more than the server can do. Refused at once, not suffered; and what is taken is done."""
 import json
+import math
 import os
 import random
+import re
 import selectors
 import socket
 import subprocess
@@ -93,7 +95,8 @@ def o7_health(run):
 
 class Flood:
     """Requests of one text each at a rate that does not care for answers, over at most `limit` connections. An arrival
-    that finds no free connection is `unsent`: it waits in the client, as it would in a queue of the kernel."""
+    that finds no free connection is `unsent`: it waits in the client, as it would in a queue of the kernel. What has
+    been idle for as long as the server says it keeps a connection is not used again."""
 
     def __init__(self, server, bodies, rate, seed, limit=900):
         self.address, self.bodies, self.rate, self.limit = server.address, bodies, rate, limit
@@ -105,15 +108,18 @@ class Flood:
         self.finished = []
 
     def _arrive(self, now):
+        while self.idle and self.idle[0][1] < time.monotonic():
+            self.idle.pop(0)[0].close()
+            self.open -= 1
         if not self.idle:
             if self.open >= self.limit:
                 self.unsent += 1
                 return
             c = socket.create_connection(self.address, timeout=60 * SLOW)
             c.setblocking(False)
-            self.idle.append(c)
+            self.idle.append((c, math.inf))
             self.open += 1
-        c = self.idle.pop()
+        c, _ = self.idle.pop()
         self.sent += 1
         try:
             c.send(self.bodies[self.sent % len(self.bodies)])  # small: it fits the socket's buffer
@@ -154,7 +160,7 @@ class Flood:
                 c.close()
                 self.open -= 1
             else:
-                self.idle.append(c)
+                self.idle.append((c, now + int(re.search(rb"keep-alive: timeout=(\d+)", head.lower())[1])))
 
     def run(self, seconds):
         began = now = time.monotonic()
@@ -173,7 +179,7 @@ class Flood:
             now = time.monotonic()
         for key in list(self.selector.get_map().values()):
             self._drop(key.fileobj, "never answered")
-        for c in self.idle:
+        for c, _ in self.idle:
             c.close()
         return self
 
