@@ -255,12 +255,12 @@ pillion_status pil_json_parse_limited(pil_json **out, const char *bytes, size_t 
                                       pillion_error *err) {
     *out = NULL;
     size_t values, token_bytes, at = scan_depth(bytes, n, PIL_LIMIT_JSON_DEPTH, &values, &token_bytes);
+    if (values > values_max) /* before what is wrong behind them, so that whoever reads on has had no more than this */
+        return pil_err_set(err, PILLION_E_LIMIT, "%zu values or more, the limit is %zu", values, values_max);
     if (at < n) {
         if (offset) *offset = at;
         return pil_err_set(err, PILLION_E_FORMAT, "nested deeper than %d levels", PIL_LIMIT_JSON_DEPTH);
     }
-    if (values > values_max)
-        return pil_err_set(err, PILLION_E_LIMIT, "%zu values or more, the limit is %zu", values, values_max);
     at = pil_utf8_valid(bytes, n); /* checked here because jansson reports an offset only roughly */
     if (at < n) {
         if (offset) *offset = at;

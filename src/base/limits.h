@@ -32,6 +32,9 @@
 #define PIL_LIMIT_TOKENIZER_VALUES 16000000
 #define PIL_LIMIT_CONFIG_FILE (2 * PIL_MIB) /* config.json and its like: the largest is 1.2 MB (Gemma's tokenizer's) */
 #define PIL_LIMIT_CONFIG_VALUES 262144      /* of such a file: the same one has 90,000; at most 30 MB of memory */
+/* Of a JSON line with one text: a vector, or ids of tokens, may stand beside it; at most 30 MB of memory. */
+#define PIL_LIMIT_LINE_VALUES 262144
+#define PIL_LIMIT_RECORDED_VALUES 4000000   /* of a file of recorded texts: 32 bytes for each; 500 MB of memory */
 
 /* HTTP. */
 #define PIL_LIMIT_BODY_BYTES (32 * PIL_MIB)

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/heap.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -239,7 +240,7 @@ static pillion_status watch_others(pil_serve *s, pillion_error *err) {
 
 static pillion_status start(pil_serve *s, pillion_error *err) {
     raise_descriptors(s);
-    pil_return_large_blocks();
+    pil_heap_return_large_blocks();
     pillion_status st = pil_loop_create(&s->loop, err);
     if (!st) st = pil_serve_take_over(s, err);
     if (!st) st = find_token(s, err);

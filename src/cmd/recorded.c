@@ -130,7 +130,7 @@ static pillion_status add_lines(pil_recorded *r, const char *s, size_t n, const 
         if (!is_blank(s, length)) {
             pil_json *document;
             pillion_error why = {0};
-            st = pil_json_parse(&document, s, length, &offset, &why);
+            st = pil_json_parse_limited(&document, s, length, PIL_LIMIT_RECORDED_VALUES, &offset, &why);
             if (st) return pil_err_set(err, st, "%s: line %zu, byte %zu: %s", file, line, offset, why.text);
             *is_lines = true;
             st = add_document(r, document, file, line, err);
@@ -141,17 +141,27 @@ static pillion_status add_lines(pil_recorded *r, const char *s, size_t n, const 
     return st ? st : close_batch(r, file, err);
 }
 
+static size_t count_feeds(const char *s, size_t n) {
+    size_t feeds = 0;
+    for (const char *end = s + n; (s = memchr(s, '\n', (size_t)(end - s))); s++) feeds++;
+    return feeds;
+}
+
+/* What is counted in the whole file bounds its lines as well, but for lines that are a string and nothing else. */
 static pillion_status add_bytes(pil_recorded *r, const char *s, size_t n, const char *file, pillion_error *err) {
     size_t mark = n >= 3 && memcmp(s, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0, offset = 0;
     s += mark;
     n -= mark;
     pil_json *document;
     pillion_error why = {0};
-    pillion_status st = pil_json_parse(&document, s, n, &offset, &why);
+    pillion_status st = pil_json_parse_limited(&document, s, n, PIL_LIMIT_RECORDED_VALUES, &offset, &why);
     if (!st) {
         st = add_document(r, document, file, 0, err);
         return st ? st : close_batch(r, file, err);
     }
+    if (st == PILLION_E_LIMIT || (st == PILLION_E_FORMAT && count_feeds(s, n) > PIL_LIMIT_RECORDED_VALUES))
+        return pil_err_set(err, PILLION_E_LIMIT, "%s: more than %d values; split it into several files", file,
+                           PIL_LIMIT_RECORDED_VALUES);
     bool is_lines = false;
     pillion_error line_err = {0};
     if (st == PILLION_E_FORMAT) {

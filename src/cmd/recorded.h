@@ -33,7 +33,7 @@ typedef struct pil_recorded {
  * Nothing is left out silently: what is neither a text nor holds texts is an error.
  *   path    borrowed as long as *r.
  *   Errors  one line that names the file and the place. E_NOT_FOUND, E_IO, E_NOMEM; E_LIMIT (a file beyond
- *           PIL_LIMIT_JSON_FILE), E_FORMAT (malformed, or no text in it). */
+ *           PIL_LIMIT_JSON_FILE or PIL_LIMIT_RECORDED_VALUES), E_FORMAT (malformed, or no text in it). */
 PILLION_MUST_USE pillion_status pil_recorded_read(pil_recorded *r, const char *path, pillion_error *err);
 void pil_recorded_deinit(pil_recorded *r); /* accepts a zeroed one */
 

@@ -240,9 +240,14 @@ static pillion_status add_json(pil_texts *t, const char *line, size_t n, pillion
     pil_json *root;
     pillion_error why = {0};
     size_t offset = 0;
-    pillion_status st = pil_json_parse(&root, line, n, &offset, &why);
+    pillion_status st = pil_json_parse_limited(&root, line, n, PIL_LIMIT_LINE_VALUES, &offset, &why);
     unsigned long long number = t->line;
     if (st == PILLION_E_NOMEM) return pil_err_no_memory(err);
+    if (st == PILLION_E_LIMIT)
+        return pil_err_set(err, PILLION_E_LIMIT,
+                           "%s: line %llu: more than %d values in one line of JSON (--input-format lines takes every "
+                           "line as it is)",
+                           t->name, number, PIL_LIMIT_LINE_VALUES);
     if (st)
         return pil_err_set(err, PILLION_E_FORMAT, "%s: line %llu: malformed JSON at offset %zu of the line: %s",
                            t->name, number, offset, why.text);
@@ -267,11 +272,15 @@ static bool is_blank(const char *s, size_t n) {
     return true;
 }
 
+/* What has too many values to be parsed counts by its first character: it is to be refused, not taken as a text. */
 static bool is_json_object(const char *s, size_t n) {
     pil_json *root = NULL;
-    bool is = pil_json_parse(&root, s, n, NULL, NULL) == PILLION_OK && pil_json_typeof(root) == PIL_JSON_OBJECT;
+    pillion_status st = pil_json_parse_limited(&root, s, n, PIL_LIMIT_LINE_VALUES, NULL, NULL);
+    bool is = st == PILLION_OK && pil_json_typeof(root) == PIL_JSON_OBJECT;
     pil_json_free(root);
-    return is;
+    if (st != PILLION_E_LIMIT) return is;
+    while (n > 0 && memchr(" \t\r", *s, 3)) s++, n--;
+    return n > 0 && *s == '{';
 }
 
 /* Blank lines before the first text wait in the block as empty texts until the format is known. */

@@ -23,6 +23,9 @@
  * different orders (about 1e-6); a damaged weight that matters moves it by far more. */
 #define CANARY_TOLERANCE 1e-4f
 
+/* Behind what is wrong with a file that was named as a model. */
+#define GIVE_A_MODEL ": give a model's directory, or a file that pillion compile has made of one"
+
 /* ── Digests ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 pillion_status pil_compiled_tables(const pil_safetensors *file, char out[PIL_CHECKSUM_HEX], pillion_error *err) {
@@ -44,7 +47,7 @@ pillion_status pil_compiled_tables(const pil_safetensors *file, char out[PIL_CHE
 
 static pillion_status check_identity(const pil_safetensors *file, pillion_error *err) {
     const char *format = pil_safetensors_metadata(file, PIL_META_FORMAT);
-    if (!format) return pil_err_set(err, PILLION_E_FORMAT, "not a compiled file of pillion");
+    if (!format) return pil_err_set(err, PILLION_E_FORMAT, "not a compiled file of pillion" GIVE_A_MODEL);
     if (strcmp(format, PIL_COMPILED_FORMAT) != 0)
         return pil_err_set(err, PILLION_E_STALE, "compiled in format %.16s, this version reads " PIL_COMPILED_FORMAT
                            "; compile it again", format);
@@ -104,9 +107,10 @@ static pillion_status open_file(pil_compiled *out, pil_safetensors *file, pillio
 pillion_status pil_compiled_open(pil_compiled *out, const char *path, pillion_error *err) {
     *out = (pil_compiled){0};
     pil_safetensors *file;
-    pillion_status st = pil_safetensors_open(&file, path, err);
-    if (st) return st;
     pillion_error why = {0};
+    pillion_status st = pil_safetensors_open(&file, path, &why);
+    if (st == PILLION_E_FORMAT) return pil_err_set(err, st, "%s, so no compiled model" GIVE_A_MODEL, why.text);
+    if (st) return pil_err_set(err, st, "%s", why.text);
     st = open_file(out, file, &why);
     if (st) pil_err_set(err, st, "%s: %s", path, why.text);
     return st;

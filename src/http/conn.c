@@ -26,6 +26,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/heap.h"
 #include "base/limits.h"
 #include "http/http_int.h"
 
@@ -419,7 +420,7 @@ void pil_conn_sweep(pil_server *server) {
         sweep_one(c, now_ms);
     }
     if (server->in_flight_most > LARGE_BYTES && server->in_flight_bytes < server->in_flight_most / 2) {
-        pil_return_free_memory();
+        pil_heap_return_free_memory();
         server->in_flight_most = server->in_flight_bytes;
     }
     if (server->n_conns == 0) pil_timer_stop(server->sweep);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/hex.h"
 #include "base/limits.h"
 #include "http/http_int.h"
 
@@ -66,22 +67,15 @@ static const route routes[] = {
 
 /* ── What is asked ──────────────────────────────────────────────────────────────────────────────────────────── */
 
-static int hex_of(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
 /* The path with %xx decoded; false when it is too long to be one of ours or holds NUL. */
 static bool decode_path(const char *path, char *out) {
     size_t n = 0;
     for (; *path; path++, n++) {
         if (n + 1 == PATH_BYTES_MAX) return false;
-        int high = *path == '%' ? hex_of(path[1]) : -1, low = high >= 0 ? hex_of(path[2]) : -1;
-        out[n] = low >= 0 ? (char)(high * 16 + low) : *path;
+        int byte = *path == '%' ? pil_hex_byte(path + 1) : -1;
+        out[n] = byte >= 0 ? (char)byte : *path;
         if (out[n] == '\0') return false;
-        if (low >= 0) path += 2;
+        if (byte >= 0) path += 2;
     }
     out[n] = '\0';
     return true;

@@ -5,11 +5,9 @@
  * Tests:   tests/http/test_server.py, tests/http/test_lifecycle.py. */
 #include <stdlib.h>
 #include <string.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include "base/err.h"
+#include "base/heap.h"
 #include "base/limits.h"
 #include "http/http_int.h"
 
@@ -47,13 +45,6 @@ static void set_limits(pil_server *s, const pil_server_limits *given) {
                                     .document_ms = or_default(given->document_ms, PIL_LIMIT_DOCUMENT_WAIT_MS)};
 }
 
-/* The C library would give each thread a heap of its own, which keeps what was once in it. */
-static void keep_one_heap(void) {
-#ifdef __GLIBC__
-    mallopt(M_ARENA_MAX, 1);
-#endif
-}
-
 pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server_options *opt, pillion_error *err) {
     *out = NULL;
     pil_server *s = calloc(1, sizeof *s);
@@ -66,7 +57,7 @@ pillion_status pil_server_create(pil_server **out, pil_loop *l, const pil_server
     s->writer = pil_timer_create(l, on_write, s);
     s->drain_timer = pil_timer_create(l, on_drain_step, s);
     set_limits(s, &opt->limits);
-    keep_one_heap();
+    pil_heap_keep_one();
     pillion_status st = PILLION_OK;
     if (!s->model_id || !s->sweep || !s->writer || !s->drain_timer) st = pil_err_no_memory(err);
     if (!st) st = pil_access_create(&s->access, opt, err);

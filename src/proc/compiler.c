@@ -3,13 +3,13 @@
  * It writes lines of JSON (proc.h, pil_prepare_main); what it says is checked, and an end without an answer is an error
  * of its own. It has ended for us when it has exited and its output is read to the end.
  * Tests: tests/proc/test_pool.c. */
-#include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/hex.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "proc/proc_int.h"
@@ -22,20 +22,17 @@ bool pil_compiler_is_running(const pil_compiler *c) { return c->child || c->outp
 static char *path_of(const char *text) {
     char *path = strdup(text), *to = path;
     for (; path && *text; text++) {
-        char byte = *text;
-        if (byte == '%') {
-            char digits[3] = {0};
-            memcpy(digits, text + 1, strnlen(text + 1, 2));
-            byte = isxdigit((unsigned char)digits[0]) && isxdigit((unsigned char)digits[1])
-                       ? (char)strtoul(digits, NULL, 16)
-                       : '\0';
-            if (!byte) {
+        *to = *text;
+        if (*text == '%') {
+            int byte = pil_hex_byte(text + 1);
+            if (byte <= 0) {
                 free(path);
                 return NULL;
             }
+            *to = (char)byte;
             text += 2;
         }
-        *to++ = byte;
+        to++;
     }
     if (path) *to = '\0';
     return path;

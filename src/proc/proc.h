@@ -102,12 +102,6 @@ typedef struct pil_worker_options {
     bool cage; /* give up files, network and processes once the model is mapped; the caller then ends with _exit */
 } pil_worker_options;
 
-/* Has every large block of memory given back to the system when it is freed, for the whole process. By default the C
- * library keeps them for itself once it has seen a few, so that one large request makes a server large for ever. */
-void pil_return_large_blocks(void);
-/* Gives back what was freed in small blocks and lies between others. Some milliseconds after a large request. */
-void pil_return_free_memory(void);
-
 /* The body of a worker: opens the model, computes the canary text, says READY (or FAILED), then answers requests until
  * the other end closes. Blocking, one thread. Returns the exit status: 0 when the other end closed, PIL_WORKER_CUT_OFF
  * when the channel failed, which is no text's fault. */

@@ -8,9 +8,6 @@
  * Tests:   tests/proc/test_worker.c, tests/http/test_server.py. */
 #include <errno.h>
 #include <fcntl.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +16,7 @@
 
 #include "base/err.h"
 #include "base/file.h"
+#include "base/heap.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "proc/fault.h"
@@ -28,7 +26,6 @@
 #include "sandbox/sandbox.h"
 
 #define KEEP_BYTES (4 * PIL_MIB) /* buffers larger than this are given back after a request */
-#define LARGE_BLOCK_BYTES (128 * PIL_KIB)
 #define ARENA_BYTES_MAX (512 * PIL_MIB)
 #define STACK_BYTES PIL_MIB
 #define FILES_MAX 16      /* 4 are open in the end; a model is read through 1 more, a cache directory through a few */
@@ -45,18 +42,6 @@ typedef struct worker {
     pil_arena arena;
     char sandbox[PIL_SANDBOX_LINE];
 } worker;
-
-void pil_return_large_blocks(void) {
-#ifdef __GLIBC__
-    mallopt(M_MMAP_THRESHOLD, (int)LARGE_BLOCK_BYTES);
-#endif
-}
-
-void pil_return_free_memory(void) {
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
-}
 
 static void limit(int resource, rlim_t to) {
     struct rlimit now;
@@ -200,7 +185,7 @@ static int serve(worker *w) {
 }
 
 int pil_worker_main(const pil_worker_options *opt) {
-    pil_return_large_blocks();
+    pil_heap_return_large_blocks();
     worker w = {.fd = opt->fd, .sandbox = "none"};
     pillion_error err = {0};
     pil_buf_init(&w.in, PIL_LIMIT_FRAME_BYTES);

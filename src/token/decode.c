@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/hex.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "token/token_int.h"
@@ -99,17 +100,10 @@ static void decode_metaspace(const pil_tokenizer *t, const pil_tok_step *step, c
     }
 }
 
-static int hex(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte that <0xXX> stands for, -1 for other tokens. (The reference's number parser also takes "+X".) */
 static int byte_of(const char *s, size_t n) {
     if (n != 6 || memcmp(s, "<0x", 3) || s[5] != '>') return -1;
-    int high = s[3] == '+' ? 0 : hex(s[3]), low = hex(s[4]);
-    return high < 0 || low < 0 ? -1 : high << 4 | low;
+    return s[3] == '+' ? pil_hex_digit(s[4]) : pil_hex_byte(s + 3);
 }
 
 /* Ends a run of bytes: one token if they are UTF-8, else U+FFFD for each. */

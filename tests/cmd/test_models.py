@@ -65,6 +65,19 @@ class Wrong(cli.Case):
             self.fails(cli.MODEL, "embed", "-m", self.dir / "m", "one", says=str(self.dir / "m"))
             self.fails(cli.MODEL, "verify", self.dir / "m", says=str(self.dir / "m"))
 
+    def test_a_file_that_is_no_model_is_told_from_one(self):
+        path = self.dir / "README.md"
+        path.write_text("# Not a model\nbut something to read.\n")
+        give = ": give a model's directory, or a file that pillion compile has made of one\n"
+        so = f", so no compiled model{give}"
+        says = f"{path}: not a safetensors file{so}"
+        self.fails(cli.MODEL, "embed", "--model", path, "one", says=f"pillion embed: {says}")
+        self.fails(cli.MODEL, "show", path, says=f"pillion show: {says}")
+        path.write_bytes(b"abc")
+        self.fails(cli.MODEL, "show", path, says=f"3 bytes are too few for a safetensors file{so}")
+        path.write_bytes((2).to_bytes(8, "little") + b"{}")  # as weights are before they are compiled
+        self.fails(cli.MODEL, "show", path, says=f"pillion show: {path}: not a compiled file of pillion{give}")
+
     def test_a_directory_without_a_model_is_refused(self):
         r = cli.pillion("embed", "-m", self.dir, "one")
         self.assertIn(r.returncode, (cli.NOT_FOUND, cli.MODEL))

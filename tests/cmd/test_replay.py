@@ -12,6 +12,7 @@ import make_replay_corpus as corpus
 
 FAULTS_BIN = Path(os.environ.get("PILLION_FAULTS_BIN", cli.SOURCE / "build-faults/pillion"))
 TOO_LARGE = 4 * 1024 * 1024 + 1  # bytes of a text, one beyond the limit
+VALUES_MAX = 4_000_000  # of a file
 
 
 def children_of(pid):
@@ -171,6 +172,16 @@ class Shapes(cli.Case):
         self.assertIn(b"good.json", r.stderr)
         self.fails(cli.NOT_FOUND, "replay", "-m", "./gone", good, says="gone")
         self.fails(cli.MODEL, "replay", "--precision", "int8", good, says="the built-in model computes in f32")
+
+    def test_a_file_of_more_values_than_fit_into_memory_is_refused_before_they_are_built(self):
+        path = self.dir / "many.json"
+        for name, content in (("one document", b"[" + b"0," * VALUES_MAX + b"0]"),
+                              ("lines of texts", b'""\n' * (VALUES_MAX + 1)),
+                              ("lines before a bad one", b'["",""]\n' * (VALUES_MAX // 2 + 1) + b"[" * 40)):
+            with self.subTest(name):
+                path.write_bytes(content)
+                self.fails(cli.INPUT, "replay", path,
+                           says=[f"pillion replay: {path}: more than {VALUES_MAX} values; split it into several files"])
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "there is no /dev/full")
     def test_an_output_that_takes_nothing_is_a_failure(self):

@@ -217,6 +217,16 @@ class Json(cli.Case):
         self.fails(cli.INPUT, "embed", stdin=head + b'{"text":"a","text":"b"}\n', says="line 2")
         self.fails(cli.INPUT, "embed", stdin=head + b"[" * 100000 + b"\n", says=["line 2", "nested deeper"])
 
+    def test_a_line_of_too_many_values_is_refused_and_not_taken_as_a_text(self):
+        few, many = (b'{"text":"one","vector":[' + b"0," * n + b"0]}\n" for n in (4096, 262144))
+        self.assertEqual(len(self.rows("embed", stdin=few)), 1)
+        for source in (many, b" \t" + many):
+            self.fails(cli.INPUT, "embed", stdin=source, says=[
+                "standard input: line 1: more than 262144 values in one line of JSON", "--input-format lines"])
+        self.fails(cli.INPUT, "embed", stdin=few + many, says="line 2: more than 262144 values")
+        row, = self.rows("tokenize", "--input-format", "lines", stdin=many)
+        self.assertTrue(row["truncated"])
+
 
 class Utf8(cli.Case):
     def test_invalid_bytes_are_named_by_line_and_offset(self):

@@ -194,6 +194,15 @@ class Sidecar(Scratch):
 
 
 class End(Scratch):
+    @staticmethod
+    def is_open(server):
+        """Whether it still lets somebody in."""
+        try:
+            server.connect().close()
+        except OSError:
+            return False
+        return True
+
     def test_an_idle_server_ends_at_once(self):
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with Server() as s, s.connect() as idle:
@@ -208,29 +217,38 @@ class End(Scratch):
                 self.assertNotIn("died", s.stderr())
 
     def test_requests_in_progress_are_finished(self):
-        with Server("--drain", "600") as s:
-            body = json.dumps({"texts": ["some words " * 60] * 60})
-            results = []
+        """The workers stand still until the server is leaving: the requests are in progress then, however fast or slow
+        this machine is."""
+        with Server("--drain", "60") as s:
+            self.assertTrue(s.wait(lambda: (h := s.get("/health").json())["workers"] == h["workers_ready"], 30 * SLOW))
+            workers = s.workers()
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+            body, answers = json.dumps({"texts": ["some words"] * 20}), []
 
             def ask():
                 with s.connect() as c:
                     c.request("POST", "/embed", body, {"Content-Type": "application/json"})
                     asked.release()
-                    results.append(c.answer())
+                    answers.append(c.answer())
 
             asked = threading.Semaphore(0)
             threads = [threading.Thread(target=ask) for _ in range(3)]
             for t in threads:
                 t.start()
                 asked.acquire()
-            time.sleep(0.1)
-            self.assertEqual(s.stop(seconds=600)[0], 0)
+            for _ in range(2):  # between the first answer and the second the server has read all that came before
+                s.get("/health")
+            s.process.send_signal(signal.SIGTERM)
+            self.assertTrue(s.wait(lambda: not self.is_open(s), 30 * SLOW))
+            self.assertEqual(answers, [])
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+            self.assertEqual(s.process.wait(60 * SLOW), 0)
             for t in threads:
                 t.join()
-            self.assertEqual([r.status for r in results], [200] * 3)
-            self.assertEqual([r.headers["connection"] for r in results], ["close"] * 3)
-            with self.assertRaises(OSError):
-                s.connect()
+            self.assertEqual([a.status for a in answers], [200] * 3)
+            self.assertEqual([a.headers["connection"] for a in answers], ["close"] * 3)
 
     def test_the_drain_has_an_end_and_a_second_signal_is_one(self):
         body = json.dumps({"texts": ["some words " * 100] * 3000})
