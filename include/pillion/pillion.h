@@ -139,10 +139,11 @@ PILLION_API PILLION_MUST_USE pillion_status pillion_model_open_memory(pillion_mo
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_verify(const pillion_model *model, pillion_error *err);
 
 /* The text whose vector every compiled file carries: some of everything that a tokenizer treats apart. */
-#define PILLION_CANARY_TEXT "Pillion's canary sings: 12 notes, één lied, 一首歌."
+#define PILLION_CANARY_TEXT \
+    "Pillion's canary sings: 12 notes, \xC3\xA9\xC3\xA9n lied, \xE4\xB8\x80\xE9\xA6\x96\xE6\xAD\x8C."
 
 /* Embeds the canary text and compares its vector with the one stored when the file was compiled: E_FORMAT if it
- * differs, E_NUMERIC if it is not finite. One short forward pass: what a process does before it offers its work. Not
+ * differs or is not finite, E_NOMEM. One short forward pass: what a process does before it offers its work. Not
  * run by pillion_model_open, which does not touch the weights. pillion_session_check does it with a session. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_model_check(const pillion_model *model, pillion_error *err);
 
@@ -274,7 +275,7 @@ PILLION_API PILLION_MUST_USE pillion_status pillion_run(pillion_session *session
                                                         pillion_error *err);
 
 /* pillion_model_check with the session's memory. *canary is the item that pillion_run gives for PILLION_CANARY_TEXT
- * without a prompt, borrowed until the session's next call; NULL on failure. Errors as there. */
+ * without a prompt, borrowed until the session's next call; NULL on failure; canary may be NULL. Errors as there. */
 PILLION_API PILLION_MUST_USE pillion_status pillion_session_check(pillion_session *session, const pillion_item **canary,
                                                                   pillion_error *err);
 

@@ -152,7 +152,7 @@ static pillion_status start_pool(pil_serve *s, pillion_error *err) {
     pil_pool_options o = {.directory = s->model.kind == PIL_HUB_DIRECTORY ? s->model.path : NULL,
                           .file = s->model.kind == PIL_HUB_FILE ? s->model.path : NULL,
                           .precision = (pillion_precision)s->values->model.precision, .workers = s->workers,
-                          .on_change = on_pool, .ud = s};
+                          .together = s->link >= 0, .on_change = on_pool, .ud = s};
     pillion_status st = pil_pool_create(&s->pool, s->loop, &o, err);
     if (!st) pil_server_set_pool(s->server, s->pool);
     return st;

@@ -109,7 +109,8 @@ pillion_status pil_compiled_open(pil_compiled *out, const char *path, pillion_er
     pil_safetensors *file;
     pillion_error why = {0};
     pillion_status st = pil_safetensors_open(&file, path, &why);
-    if (st == PILLION_E_FORMAT) return pil_err_set(err, st, "%s, so no compiled model" GIVE_A_MODEL, why.text);
+    if (st == PILLION_E_FORMAT)
+        return pil_err_set(err, st, "%s: no compiled model, or a damaged one" GIVE_A_MODEL, why.text);
     if (st) return pil_err_set(err, st, "%s", why.text);
     st = open_file(out, file, &why);
     if (st) pil_err_set(err, st, "%s: %s", path, why.text);

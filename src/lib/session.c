@@ -401,13 +401,13 @@ pillion_status pillion_session_check(pillion_session *session, const pillion_ite
     pillion_error why = {0};
     pillion_run_options_init(&opt);
     opt.prompt_name = "";
-    *canary = NULL;
+    if (canary) *canary = NULL;
     pillion_status st = pillion_run(session, PILLION_OP_EMBED, &in, 1, &opt, &item, &why);
     if (!st && item->status)
         st = pil_err_set(&why, PILLION_E_FORMAT, "damaged: the canary text has no vector: %s",
                          pillion_status_text(item->status));
     else if (!st) st = pil_compiled_heard(&session->model->compiled, item->values, &why);
     if (st) return pil_lib_proved(session->model, st, &why, err);
-    *canary = item;
+    if (canary) *canary = item;
     return PILLION_OK;
 }

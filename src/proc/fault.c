@@ -21,7 +21,8 @@
  * PILLION_FAULT_START=[first:]KIND does it to each worker (only to the first: needs the file, too) when it starts:
  *     segv abort exit1 kill9 hang stuck slow:MS ...   as above, before the model is opened
  *     fail:STATUS                      it says that the model cannot be served, status -STATUS (fail: E_FORMAT)
- *     request:KIND                     as a text with that KIND, in the first request of the process: its canary
+ *     request:KIND                     as a text with that KIND, in the forward pass of its start, whose vector READY
+ *                                      carries (without tags and counts of its own: lie, swap and length do nothing)
  *
  * PILLION_FAULT_TIMES=NAME=NUMBER,... for the server: its times in milliseconds, hold deadline total stall start canary
  * retire quarantine; soft=MIB caps the memory of a worker.

@@ -250,7 +250,7 @@ static pillion_status create_sched(pil_pool *p, const pil_pool_options *opt, pil
     pil_sched_options o;
     pil_sched_options_init(&o, opt->workers);
     o.express = true;
-    o.start_apart_ms = PIL_LIMIT_START_APART_MS;
+    o.start_apart_ms = opt->together ? 0 : PIL_LIMIT_START_APART_MS;
     o.memory_soft_bytes = PIL_LIMIT_WORKER_MEMORY;
     if (opt->batch_tokens) o.batch_tokens = opt->batch_tokens;
     if (opt->sched) o = *opt->sched;

@@ -48,6 +48,7 @@ typedef struct pil_pool_options {
     pillion_precision precision;
     uint32_t workers;         /* 1 to PIL_LIMIT_WORKERS; there is one more for short work */
     uint32_t batch_tokens;    /* 0: the dispatcher's default */
+    bool together;            /* all workers start at once: nobody waits for the first answer */
     const pil_sched_options *sched; /* its options, in place of workers, an express slot, batch_tokens and a cap on a
                                        worker's memory; NULL: those */
     pil_pool_fn on_change;    /* may be NULL */

@@ -9,6 +9,9 @@
  *             Only deaths before the first answered batch wait (0.1 s doubling to 10 s, with jitter) and count: five
  *             within 30 s open the breaker. While it is open one worker is tried every 10 s; it closes when that one
  *             has answered a batch, or when one is ready and the last 30 s were calm.
+ * First:      one worker starts alone, the express one if there is one, then as many at a time as are ready; after
+ *             start_apart_ms all that are left. Its one forward pass is under start_ms, as the reading of a model from
+ *             a slow disk is, not under stall_ms.
  * Outside:    an unexplained SIGKILL or SIGSTOP, a slow disk or want of a processor says nothing about our workers. It
  *             never counts; the second one in a slot in which no worker has proven itself since the first waits 0.1 s.
  * Canary:     one text whose vector never changes. The first vector is the reference, every other must have its bits.
@@ -227,7 +230,7 @@ static void spawn(pil_sched *s, pil_slot *w) {
     *w = (pil_slot){.out = out,
                     .life = ++s->lives,
                     .spawned_ms = s->now_ms,
-                    .left_ms = w->was_spawned ? w->left_ms : s->now_ms,
+                    .left_ms = w->left_ms,
                     .moved_ms = s->now_ms,
                     .backoff_ms = w->backoff_ms,
                     .last_short = w->last_short,
@@ -263,7 +266,8 @@ static pil_slot *slot_to_spawn(pil_sched *s) {
         pil_slot *w = &s->slots[i];
         if (w->state != PIL_SLOT_ABSENT || (!b->open && s->now_ms < w->respawn_ms)) continue;
         if (!w->was_spawned && s->now_ms < first_ms) continue;
-        if (!best || w->respawn_ms < best->respawn_ms) best = w;
+        bool first = best && w->respawn_ms == best->respawn_ms && i == s->opt.workers; /* express */
+        if (!best || w->respawn_ms < best->respawn_ms || first) best = w;
     }
     if (best && b->open) b->probe_ms = s->now_ms + PROBE_MS;
     return best;
@@ -292,6 +296,8 @@ void pil_sched_failed(pil_sched *s, uint32_t slot, pillion_status status, const 
     if (status != PILLION_E_NOMEM) acquit_since(s, s->now_ms);
     if (status == PILLION_E_NOMEM || s->n_ready > 0) return; /* it may be otherwise next time; its end is counted */
     open_breaker(s, why);
+    for (uint32_t i = 0; i < s->n_slots; i++) /* those that had not begun yet try at once, one after the other */
+        if (!s->slots[i].was_spawned) s->breaker.probe_ms = s->now_ms;
     end_if_nobody_comes(s);
 }
 

@@ -90,6 +90,7 @@ void pil_sched_destroy(pil_sched *s) {
 void pil_sched_start(pil_sched *s) {
     s->started = true;
     s->started_ms = s->now_ms;
+    for (uint32_t i = 0; i < s->n_slots; i++) s->slots[i].left_ms = s->now_ms;
 }
 
 void pil_sched_give_up(pil_sched *s, const char *why) {

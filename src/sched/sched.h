@@ -40,7 +40,7 @@ typedef struct pil_sched_options {
     uint64_t total_ms;          /* the same, since it was submitted */
     uint64_t stall_ms;          /* a worker at work whose counter stands still for so long is killed */
     uint64_t start_ms;          /* from SPAWN to ready, else killed */
-    uint64_t start_apart_ms;    /* how long the first worker of a slot may wait for others that start; 0: not at all */
+    uint64_t start_apart_ms;    /* how long after pil_sched_start() a first worker waits for others; 0: not at all */
     uint64_t canary_ms;         /* between two canaries of one worker */
     uint64_t retire_ms;         /* from RETIRE to its end, else killed */
     uint64_t quarantine_ms;     /* how long a poison text is remembered */

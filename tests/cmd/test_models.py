@@ -69,7 +69,7 @@ class Wrong(cli.Case):
         path = self.dir / "README.md"
         path.write_text("# Not a model\nbut something to read.\n")
         give = ": give a model's directory, or a file that pillion compile has made of one\n"
-        so = f", so no compiled model{give}"
+        so = f": no compiled model, or a damaged one{give}"
         says = f"{path}: not a safetensors file{so}"
         self.fails(cli.MODEL, "embed", "--model", path, "one", says=f"pillion embed: {says}")
         self.fails(cli.MODEL, "show", path, says=f"pillion show: {says}")

@@ -156,11 +156,12 @@ class Flood:
                 self.refused.append(now - state[0])
             else:
                 self.odd.append(f"status {status}")
-            if b"connection: close" in head.lower():
+            kept = re.search(rb"keep-alive: timeout=(\d+)", head.lower())
+            if kept:
+                self.idle.append((c, now + int(kept[1])))
+            else:
                 c.close()
                 self.open -= 1
-            else:
-                self.idle.append((c, now + int(re.search(rb"keep-alive: timeout=(\d+)", head.lower())[1])))
 
     def run(self, seconds):
         began = now = time.monotonic()

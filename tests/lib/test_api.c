@@ -362,6 +362,24 @@ static void wrong_calls_are_refused(void **state) {
     assert_error(err, PILLION_E_ARG, "nonsense");
 }
 
+/* The stored vector was computed by other code than a session's; what a session gives is compared to the bit. */
+static void a_session_proves_its_model(void **state) {
+    fixture *f = *state;
+    const pillion_input in = {.text = PILLION_CANARY_TEXT, .text_bytes = strlen(PILLION_CANARY_TEXT)};
+    const pillion_item *canary, *again;
+    pillion_run_options o;
+    pillion_error err = {0};
+    float first[384];
+    pillion_run_options_init(&o);
+    o.prompt_name = "";
+    assert_ok(pillion_session_check(f->session, NULL, &err), err);
+    assert_ok(pillion_session_check(f->session, &canary, &err), err);
+    assert_int_equal(canary->n_values, 384);
+    memcpy(first, canary->values, sizeof first);
+    assert_ok(pillion_run(f->session, PILLION_OP_EMBED, &in, 1, &o, &again, &err), err);
+    assert_memory_equal(again->values, first, sizeof first);
+}
+
 static void a_missing_model_is_named(void **state) {
     fixture *f = *state;
     pillion_model *m;
@@ -446,6 +464,7 @@ int main(void) {
         cmocka_unit_test(a_long_text_is_not_tokenized_to_its_end_for_nobody),
         cmocka_unit_test(a_call_can_be_followed),
         cmocka_unit_test(wrong_calls_are_refused),
+        cmocka_unit_test(a_session_proves_its_model),
         cmocka_unit_test(a_missing_model_is_named),
         cmocka_unit_test(a_prepared_file_opens_without_its_directory),
         cmocka_unit_test(a_text_without_a_token_has_no_vector_and_fails_alone),

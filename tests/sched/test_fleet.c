@@ -457,6 +457,39 @@ static void the_others_do_not_wait_for_a_first_worker_that_is_slow(void **state)
     assert_int_equal(spawned(w), 3);
 }
 
+static void the_express_worker_is_the_first(void **state) {
+    world *w = *state;
+    w->opt.start_apart_ms = 1000;
+    world_open(w);
+    act_all(w);
+    assert_int_equal(w->slot[2].spawned, 1);
+    assert_int_equal(spawned(w), 1);
+    pil_job *j = submit(w, 0, 60, NULL); /* and does what there is until the others are there */
+    ready(w, 2);
+    act_all(w);
+    assert_null(pil_sched_oldest(w->s, 2));
+    advance(w, 100);
+    act_all(w);
+    assert_non_null(pil_sched_oldest(w->s, 2));
+    pil_sched_cancel(w->s, j);
+}
+
+static void a_first_worker_that_fails_does_not_keep_the_others_from_trying(void **state) {
+    world *w = *state;
+    w->opt.start_apart_ms = 1000;
+    world_open(w);
+    act_all(w);
+    pil_sched_failed(w->s, 2, PILLION_E_IO, "cannot read");
+    end(w, 2, PIL_END_CRASH);
+    act_all(w);
+    assert_int_equal(w->slot[0].spawned, 1);
+    ready(w, 0);
+    act_all(w);
+    assert_int_equal(measure(w).state, PIL_FLEET_READY);
+    assert_null(measure(w).reason);
+    assert_int_equal(w->slot[1].spawned, 1);
+}
+
 static void ready_twice_is_a_lie(void **state) {
     world *w = *state;
     up(w, 0);
@@ -514,6 +547,8 @@ int main(void) {
         T1(a_refusal_of_nothing_is_a_lie),
         T2(the_first_worker_starts_alone_then_as_many_as_are_ready),
         T3(the_others_do_not_wait_for_a_first_worker_that_is_slow),
+        T3(the_express_worker_is_the_first),
+        T3(a_first_worker_that_fails_does_not_keep_the_others_from_trying),
         T1(ready_twice_is_a_lie),
         T1(what_an_ended_worker_left_is_taken_back_before_it_counts),
     };

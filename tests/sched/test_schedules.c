@@ -393,7 +393,7 @@ static void do_send(sim *m, const pil_action *a) {
         m->jobs[out->jobs[i]].n_out++;
     }
     tell(m, "batch %" PRIu64 " of %zu texts to worker %u%s", b->id, b->n, a->slot, out->canary ? " (canary)" : "");
-    CHECK(m, out->canary || w->proven, "work for worker %u, which has not proven itself", a->slot);
+    CHECK(m, w->proven, "work for worker %u, which has not proven itself", a->slot);
     w->n_out++;
     if (w->n_out == 1 && w->state == W_UP) begin_batch(m, w);
 }
