@@ -5,7 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 pillion=$(cd "$1" && pwd)/pillion
 models=${PILLION_MODELS:-$root/.models}
-names="minilm mpnet e5-multilingual xlmr-base"
+names="mpnet xlmr-base e5-multilingual minilm" # the largest first, one on each core at a time
 "$root/tools/fetch_models.sh" "$models" $names >/dev/null
 python=python3
 [ "${2:-}" != --live ] || python=$("$root/tools/venv.sh" reference)
