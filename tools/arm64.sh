@@ -30,6 +30,6 @@ cd "$root"
 [ -e build-arm64/build.ninja ] || cmake --preset arm64 -DPILLION_DEFAULT_MODEL_FILE="$native/builtin.safetensors"
 cmake --build build-arm64 -j "$(nproc)"
 # what starts the program needs an arm64 kernel or binfmt_misc; a whole model takes an emulator too long (the tiny ones
-# of tests/compile/test_reference.c have reference vectors too)
-ctest --test-dir build-arm64 --output-on-failure -j "$(nproc)" \
+# of tests/compile/test_reference.c have reference vectors too), and so does a million schedules
+PILLION_SCHEDULES=2000 ctest --test-dir build-arm64 --output-on-failure -j "$(nproc)" \
   -LE faults -E "^(build|cmd|http|extract|sandbox|proc)/|^lib/"

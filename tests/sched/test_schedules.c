@@ -31,7 +31,7 @@
 #define BATCH_MS_MAX 40 /* of one that is not slow */
 #define NEVER UINT64_MAX
 #define DEFAULT_SCHEDULES 1000000
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef PIL_INSTRUMENTED
 #define DEFAULT_SECONDS 10
 #else
 #define DEFAULT_SECONDS 60 /* a million take 20 s on a machine that has nothing else to do */
