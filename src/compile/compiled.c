@@ -24,7 +24,7 @@
 #define CANARY_TOLERANCE 1e-4f
 
 /* Behind what is wrong with a file that was named as a model. */
-#define GIVE_A_MODEL ": give a model's directory, or a file that pillion compile has made of one"
+#define GIVE_A_MODEL ": give a model's directory, or a whole file that pillion compile has made of one"
 
 /* ── Digests ────────────────────────────────────────────────────────────────────────────────────────────────── */
 
@@ -109,8 +109,7 @@ pillion_status pil_compiled_open(pil_compiled *out, const char *path, pillion_er
     pil_safetensors *file;
     pillion_error why = {0};
     pillion_status st = pil_safetensors_open(&file, path, &why);
-    if (st == PILLION_E_FORMAT)
-        return pil_err_set(err, st, "%s: no compiled model, or a damaged one" GIVE_A_MODEL, why.text);
+    if (st == PILLION_E_FORMAT) return pil_err_set(err, st, "%s" GIVE_A_MODEL, why.text);
     if (st) return pil_err_set(err, st, "%s", why.text);
     st = open_file(out, file, &why);
     if (st) pil_err_set(err, st, "%s: %s", path, why.text);

@@ -71,7 +71,9 @@ static pillion_status read_length(pil_safetensors *s, const void *first, pillion
     pil_cursor c = pil_cursor_over(first, s->n < LENGTH_BYTES ? s->n : LENGTH_BYTES);
     uint64_t length = pil_cursor_u64(&c);
     if (c.failed) return pil_err_set(err, PILLION_E_FORMAT, "%zu bytes are too few for a safetensors file", s->n);
-    if (length > PIL_LIMIT_SAFETENSORS_HEADER) return pil_err_set(err, PILLION_E_FORMAT, "not a safetensors file");
+    if (length > PIL_LIMIT_SAFETENSORS_HEADER)
+        return pil_err_set(err, PILLION_E_FORMAT, "not a safetensors file, or its header is larger than %u bytes",
+                           PIL_LIMIT_SAFETENSORS_HEADER);
     if (length > s->n - LENGTH_BYTES)
         return pil_err_set(err, PILLION_E_FORMAT, "cut short: the header ends at byte %llu, the file has %zu",
                            (unsigned long long)length + LENGTH_BYTES, s->n);

@@ -68,13 +68,12 @@ class Wrong(cli.Case):
     def test_a_file_that_is_no_model_is_told_from_one(self):
         path = self.dir / "README.md"
         path.write_text("# Not a model\nbut something to read.\n")
-        give = ": give a model's directory, or a file that pillion compile has made of one\n"
-        so = f": no compiled model, or a damaged one{give}"
-        says = f"{path}: not a safetensors file{so}"
+        give = ": give a model's directory, or a whole file that pillion compile has made of one\n"
+        says = f"{path}: not a safetensors file, or its header is larger than 33554432 bytes{give}"
         self.fails(cli.MODEL, "embed", "--model", path, "one", says=f"pillion embed: {says}")
         self.fails(cli.MODEL, "show", path, says=f"pillion show: {says}")
         path.write_bytes(b"abc")
-        self.fails(cli.MODEL, "show", path, says=f"3 bytes are too few for a safetensors file{so}")
+        self.fails(cli.MODEL, "show", path, says=f"3 bytes are too few for a safetensors file{give}")
         path.write_bytes((2).to_bytes(8, "little") + b"{}")  # as weights are before they are compiled
         self.fails(cli.MODEL, "show", path, says=f"pillion show: {path}: not a compiled file of pillion{give}")
 
