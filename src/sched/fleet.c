@@ -241,25 +241,23 @@ static void spawn(pil_sched *s, pil_slot *w) {
 
 static bool may_spawn(const pil_sched *s) { return s->started && !s->gave_up; }
 
-static bool is_probing(const pil_sched *s) {
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->slots[i].state == PIL_SLOT_STARTING) return true;
-    return false;
+static uint32_t count_starting(const pil_sched *s) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++) n += s->slots[i].state == PIL_SLOT_STARTING;
+    return n;
 }
 
 /* Until when the first worker of a slot waits for others that are starting. Nobody is answered before one is ready, and
  * on few cores they hinder each other: one starts alone, then as many at a time as are ready. */
 static uint64_t first_spawn_ms(const pil_sched *s) {
-    uint32_t n_starting = 0;
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        n_starting += s->slots[i].state == PIL_SLOT_STARTING;
+    uint32_t n_starting = count_starting(s);
     return n_starting > 0 && n_starting >= s->n_ready ? s->started_ms + s->opt.start_apart_ms : 0;
 }
 
 static pil_slot *slot_to_spawn(pil_sched *s) {
     if (!may_spawn(s) || s->n_alive == s->n_slots) return NULL;
     pil_breaker *b = &s->breaker;
-    if (b->open && (s->now_ms < b->probe_ms || is_probing(s))) return NULL;
+    if (b->open && (s->now_ms < b->probe_ms || count_starting(s) > 0)) return NULL;
     pil_slot *best = NULL; /* the one that has waited longest */
     uint64_t first_ms = first_spawn_ms(s);
     for (uint32_t i = 0; i < s->n_slots; i++) {
@@ -443,7 +441,7 @@ uint64_t pil_fleet_next_ms(const pil_sched *s) {
     }
     if (!s->breaker.open || !may_spawn(s)) return next;
     uint64_t probe = s->breaker.probe_ms, calm = s->breaker.deaths_ms[s->breaker.next_death] + BUDGET_MS;
-    if (absent && !is_probing(s) && probe < next) next = probe;
+    if (absent && count_starting(s) == 0 && probe < next) next = probe;
     if (s->n_ready > 0 && calm < next) next = calm;
     return next;
 }
