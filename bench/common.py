@@ -68,8 +68,8 @@ def spread(values):
 
 
 def write_results(name, data, markdown):
-    """Results of machines with other instruction sets are kept apart by the widest that this one has."""
-    kind = (machine()["extensions"] or [platform.machine()])[-1]
+    """data: with its "machine". Results of other instruction sets are kept apart by the widest that the machine has."""
+    kind = (data["machine"]["extensions"] or [platform.machine()])[-1]
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}-{kind}.json").write_text(json.dumps(data, indent=1) + "\n")
     (RESULTS / f"{name}-{kind}.md").write_text(markdown)
